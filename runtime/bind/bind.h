@@ -1,0 +1,99 @@
+/* bind.h - what every binding file is made of: boxes, raising, options, documentation.
+ *
+ * lua_error jumps, so a bound function goes check, box, work, give: first every argument check (they
+ * may raise), then the boxes (empty userdata with their metatable), then one core call straight into
+ * the boxes, then the results. Nothing is owned outside a box across a Lua call.
+ *
+ * A module is one file with one function wane_open_NAME, and one line in modules.def. */
+#ifndef WANE_BIND_H
+#define WANE_BIND_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "runtime/tensor/tensor.h"
+
+/* What one Lua state owns: its devices, and the flag that Ctrl-C raises. */
+typedef struct wane_context {
+    wane_device *device; /* computes; opened at the first use as "auto" without a budget */
+    wane_device *host;   /* keeps what waits */
+    atomic_int interrupt;
+    int boxed;           /* device bytes that survived the last full collection, in MiB */
+} wane_context;
+
+wane_context *wane_bind_context(lua_State *L);
+/* The computing device, opened if it is not yet; raises. */
+wane_device *wane_bind_device(lua_State *L);
+wane_device *wane_bind_host(lua_State *L);
+/* Closes the devices' references and opens others: what wane.device { ... } does. Raises. */
+void wane_bind_open_device(lua_State *L, const char *name, uint64_t memory, uint64_t host_memory);
+
+/* A function or method with its one line of documentation, which `?name`, the README and a spec read:
+ * "zeros(shape, options) -> tensor; raises oom". A list ends with a NULL name. */
+typedef struct {
+    const char *name;
+    lua_CFunction function;
+    const char *doc;
+} wane_reg;
+
+/* A new table on the stack with the functions of list; docs are kept under module's name. */
+void wane_bind_module(lua_State *L, const char *module, const wane_reg *list);
+
+/* A userdata type that owns one counted pointer. */
+typedef struct {
+    const char *name;          /* "wane.tensor" */
+    void (*release)(void *);   /* gives the pointer back; never called with NULL */
+    const wane_reg *methods;   /* "close" is added */
+    const luaL_Reg *meta;      /* __tostring, __eq, ...; __gc and __close are added; __index given here is
+                                  called for what is not a method */
+} wane_type;
+
+typedef struct {
+    void *p; /* owned; NULL once closed */
+} wane_box;
+
+void wane_bind_type(lua_State *L, const wane_type *type); /* once for each state */
+wane_box *wane_newbox(lua_State *L, const wane_type *type);
+/* The pointer in the box at arg; raises where it is another thing, or closed. */
+void *wane_check(lua_State *L, int arg, const wane_type *type);
+void *wane_test(lua_State *L, int arg, const wane_type *type); /* NULL where it is another thing or closed */
+
+/* Raises e: EARG as a string with position, all else as an error object. Does not return. */
+int wane_raise(lua_State *L, const wane_err *e);
+
+/* Runs call; where memory is out, lets Lua drop its dead tensors and runs it once more. Right because a
+ * core function that fails has changed nothing. */
+#define WANE_TRY(L, e, call)                                                                       \
+    do {                                                                                           \
+        wane_status rc_ = (call);                                                                  \
+        if (rc_ == WANE_EOOM) {                                                                    \
+            lua_gc((L), LUA_GCCOLLECT);                                                            \
+            rc_ = (call);                                                                          \
+        }                                                                                          \
+        if (rc_) return wane_raise((L), &(e));                                                     \
+    } while (0)
+
+/* Lua sees a tensor as a few dozen bytes: after boxing one, this collects once the device bytes made since
+ * the last collection exceed those that survived it (64 MiB at least). */
+void wane_bind_pressure(lua_State *L);
+
+/* Scratch that goes away with its stack slot, also when something raises. */
+void *wane_bind_scratch(lua_State *L, size_t bytes);
+
+/* Fields of an options table at arg (may be nil or absent): the defaults where absent. */
+int64_t wane_opt_integer(lua_State *L, int arg, const char *name, int64_t otherwise);
+double wane_opt_number(lua_State *L, int arg, const char *name, double otherwise);
+bool wane_opt_boolean(lua_State *L, int arg, const char *name, bool otherwise);
+const char *wane_opt_string(lua_State *L, int arg, const char *name, const char *otherwise); /* stays in the table */
+
+/* JSON's null: a light userdata that equals wane.json.null. */
+void wane_push_null(lua_State *L);
+
+#define WANE_MODULE(name) void wane_open_##name(lua_State *L);
+#include "runtime/bind/modules.def"
+#undef WANE_MODULE
+
+/* require "wane.core" */
+int luaopen_wane_core(lua_State *L);
+
+#endif

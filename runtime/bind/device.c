@@ -1,0 +1,105 @@
+/* device.c - wane.core.device: opening the devices and asking what they hold. */
+#include "runtime/base/units.h"
+#include "runtime/bind/bind.h"
+
+/* open(name, memory, host_memory): bytes, or nil for no limit */
+static int l_open(lua_State *L)
+{
+    const char *name = luaL_optstring(L, 1, "auto");
+    uint64_t limit[2];
+    for (int i = 0; i < 2; i++) {
+        lua_Integer bytes = luaL_optinteger(L, 2 + i, -1);
+        limit[i] = bytes < 0 ? UINT64_MAX : (uint64_t)bytes;
+    }
+    wane_bind_open_device(L, name, limit[0], limit[1]);
+    return 0;
+}
+
+static void set(lua_State *L, const char *name, uint64_t value)
+{
+    lua_pushinteger(L, value > INT64_MAX ? INT64_MAX : (lua_Integer)value);
+    lua_setfield(L, -2, name);
+}
+
+static int l_info(lua_State *L)
+{
+    wane_device *d = wane_bind_device(L);
+    wane_dev_info info;
+    d->k->info(d->dev, &info);
+    lua_createtable(L, 0, 8);
+    lua_pushstring(L, d->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, info.name);
+    lua_setfield(L, -2, "description");
+    set(L, "threads", (uint64_t)info.threads);
+    set(L, "total", info.total);
+    set(L, "free", wane_device_room(d));
+    set(L, "live", d->live);
+    set(L, "peak", d->peak);
+    set(L, "allocations", d->allocations);
+    if (d->budget != UINT64_MAX) set(L, "memory", d->budget);
+    set(L, "host_live", wane_bind_host(L)->live);
+    set(L, "host_peak", wane_bind_host(L)->peak);
+    return 1;
+}
+
+static int l_live(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)wane_bind_device(L)->live);
+    lua_pushinteger(L, (lua_Integer)wane_bind_host(L)->live);
+    return 2;
+}
+
+static int l_reset_peak(lua_State *L)
+{
+    wane_device *d = wane_bind_device(L), *h = wane_bind_host(L);
+    d->peak = d->live;
+    h->peak = h->live;
+    return 0;
+}
+
+static int l_fail_after(lua_State *L)
+{
+    bool on_host = lua_toboolean(L, 2);
+    lua_Integer n = luaL_optinteger(L, 1, -1);
+    (on_host ? wane_bind_host(L) : wane_bind_device(L))->fail_after = n;
+    return 0;
+}
+
+static int l_interrupt(lua_State *L)
+{
+    atomic_store(&wane_bind_context(L)->interrupt, lua_isnone(L, 1) || lua_toboolean(L, 1));
+    return 0;
+}
+
+static int l_bytes(lua_State *L)
+{
+    uint64_t bytes;
+    wane_err e;
+    WANE_TRY(L, e, wane_bytes_parse(luaL_checkstring(L, 1), &bytes, &e));
+    lua_pushinteger(L, (lua_Integer)bytes);
+    return 1;
+}
+
+static int l_format_bytes(lua_State *L)
+{
+    char text[32];
+    lua_Integer bytes = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, bytes >= 0, 1, "bytes cannot be negative");
+    lua_pushstring(L, wane_bytes_format(text, sizeof text, (uint64_t)bytes));
+    return 1;
+}
+
+static const wane_reg functions[] = {
+    {"open", l_open, "open(name, memory, host_memory): other devices from here on; raises device, oom"},
+    {"info", l_info, "info() -> { name, description, threads, total, free, live, peak, memory }"},
+    {"live", l_live, "live() -> device bytes, host bytes in use now"},
+    {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
+    {"fail_after", l_fail_after, "fail_after(n, on_host): for tests, n more allocations succeed, then one fails; nil ends it"},
+    {"interrupt", l_interrupt, "interrupt(on): what Ctrl-C does; false takes it back"},
+    {"bytes", l_bytes, "bytes(text) -> how many bytes \"24GiB\" is"},
+    {"format_bytes", l_format_bytes, "format_bytes(n) -> \"24 GiB\""},
+    {NULL, NULL, NULL},
+};
+
+void wane_open_device(lua_State *L) { wane_bind_module(L, "device", functions); }
