@@ -1,0 +1,23 @@
+/* main.c - the C tests: test_wane [GROUP...] runs all groups, or the named ones. */
+#include "tests/c/test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(void);
+} groups[] = {
+    {"base", test_base},
+};
+
+int main(int argc, char **argv)
+{
+    int failed = 0;
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        int wanted = argc < 2;
+        for (int a = 1; a < argc; a++) wanted |= !strcmp(argv[a], groups[i].name);
+        if (wanted) failed += groups[i].run();
+    }
+    return failed != 0;
+}
