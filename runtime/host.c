@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <lfs.h>
 #include <lualib.h>
+#include <lfs.h>
 
 #include "runtime/bind/bind.h"
 #include "runtime/bind/embedded.h"
@@ -49,7 +49,7 @@ static int search_folder(lua_State *L)
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "searchpath");
     lua_pushvalue(L, 1);
-    lua_pushvalue(L, 2 + 0);
+    lua_pushvalue(L, 2);
     lua_call(L, 2, 1); /* module, path, package, file or nil */
     if (lua_isnil(L, -1)) return 0;
     if (luaL_loadfilex(L, lua_tostring(L, -1), "t")) lua_error(L);
@@ -232,7 +232,7 @@ static int run_loaded(wane *w, int loaded, int argc, char **argv)
     return call(w, argc);
 }
 
-int wane_run(wane *w, const char *file, int argc, char **argv)
+int wane_run_file(wane *w, const char *file, int argc, char **argv)
 {
     set_arg(w->L, file, argc, argv);
     return run_loaded(w, luaL_loadfilex(w->L, file, "t"), argc, argv);

@@ -1,7 +1,7 @@
 /* wane.h - all that a program which embeds wane includes.
  *
  *     wane *w;
- *     int failed = wane_open(&w, NULL) || wane_run(w, "recipes/fallback.lua", argc, argv);
+ *     int failed = wane_open(&w, NULL) || wane_run_file(w, "recipes/fallback.lua", argc, argv);
  *     if (failed) fprintf(stderr, "%s\n", wane_message(w));
  *     wane_close(w);
  *
@@ -34,7 +34,7 @@ WANE_API int wane_open(wane **w, const wane_options *options);
 WANE_API void wane_close(wane *w); /* NULL is fine */
 
 /* Runs a Lua file, or code; arg[0] is the file, arg[1].. the arguments. 0, or an exit code of README's table. */
-WANE_API int wane_run(wane *w, const char *file, int argc, char **argv);
+WANE_API int wane_run_file(wane *w, const char *file, int argc, char **argv);
 WANE_API int wane_eval(wane *w, const char *code, const char *name);
 /* require(module).main(arguments): what the program's command line is made of. */
 WANE_API int wane_main(wane *w, const char *module, int argc, char **argv);
