@@ -49,6 +49,8 @@ static inline wane_device *wane_tensor_device(const wane_tensor *t) { return t->
 /* Views: no data moves. slice keeps elements start .. start+length-1 of a dimension (0-based). */
 wane_status wane_tensor_slice(wane_tensor *, int dim, int64_t start, int64_t length, wane_tensor **out,
                               wane_err *e);
+/* Element index of a dimension, which goes: a row of a matrix is a tensor of rank 1. */
+wane_status wane_tensor_select(wane_tensor *, int dim, int64_t index, wane_tensor **out, wane_err *e);
 wane_status wane_tensor_reshape(wane_tensor *, int rank, const int64_t *shape, wane_tensor **out,
                                 wane_err *e); /* of a contiguous tensor */
 
