@@ -1,0 +1,50 @@
+/* batch.h - token sequences packed for one pass, with equal prefixes computed once.
+ *
+ * Sequences are sorted and laid out as a radix trie in depth-first order: an edge of the trie is a run of consecutive
+ * rows, its ancestors are its spans (kernels.h). In a causal model equal prefixes have equal activations, so every
+ * distinct prefix is one row. No padding. */
+#ifndef WANE_BATCH_H
+#define WANE_BATCH_H
+
+#include "runtime/tensor/tensor.h"
+
+typedef struct {
+    const int32_t *ids;  /* borrowed */
+    const float *weight; /* of each token, or NULL: all 1 */
+    int64_t count;
+} wane_sequence;
+
+/* How a row that several sequences share is weighed: once (the largest of its weights), or once for each (the sum). */
+typedef enum { WANE_WEIGH_UNIQUE, WANE_WEIGH_ALL } wane_weighing;
+
+typedef struct wane_batch {
+    int64_t n;         /* rows */
+    int32_t *ids;      /* [n] */
+    int32_t *position; /* [n] 0-based */
+    float *weight;     /* [n]; 0 for rows that another batch has counted already */
+    wane_run *runs;    /* query and row count from 0: row i of the batch is row i of the pool */
+    wane_span *spans;
+    int n_runs, n_spans;
+} wane_batch;
+
+typedef struct {
+    int32_t batch, row;
+} wane_place;
+
+typedef struct {
+    wane_batch *batch; /* [count] */
+    int count;
+    int64_t *first;    /* [sequences]: token t of sequence s is at[first[s]+t] */
+    wane_place *at;
+    int64_t rows;      /* of all batches */
+    int64_t distinct;  /* prefixes that count */
+    int64_t tokens;    /* of all sequences */
+} wane_batches;
+
+/* Batches of at most `most` rows (a longer sequence gets a batch of its own). Prefixes that a later batch needs again
+ * are computed again there, with weight 0. */
+wane_status wane_batches_new(const wane_sequence *, int64_t sequences, int64_t most, wane_weighing, wane_batches **out,
+                             wane_err *e);
+void wane_batches_free(wane_batches *); /* NULL is fine */
+
+#endif

@@ -1,0 +1,30 @@
+/* checkpoint.h - a folder as Hugging Face lays it out: config, one file or shards with an index. */
+#ifndef WANE_CHECKPOINT_H
+#define WANE_CHECKPOINT_H
+
+#include "runtime/model/config.h"
+#include "runtime/tensor/safetensors.h"
+
+typedef struct wane_checkpoint {
+    int refs;
+    char *dir;
+    wane_config config;
+    wane_safetensors **shard;
+    int n_shards;
+    uint64_t bytes; /* of all tensors */
+} wane_checkpoint;
+
+/* Opens and cross-checks headers and index (plain shard names only, every tensor where the index says); reads no
+ * weight. .bin, .pt, .pth, .ckpt, .pkl are refused, and nothing in the folder is ever executed. */
+wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e);
+wane_checkpoint *wane_checkpoint_retain(wane_checkpoint *);
+void wane_checkpoint_release(wane_checkpoint *); /* NULL is fine */
+
+const wane_entry *wane_checkpoint_find(const wane_checkpoint *, const char *name,
+                                       const wane_safetensors **where); /* NULL if absent */
+/* A tensor that must be there with this shape (-1 fits any) and a float dtype, onto a device. The message has both
+ * sides. */
+wane_status wane_checkpoint_get(const wane_checkpoint *, const char *name, int rank, const int64_t *shape,
+                                wane_device *, wane_tensor **out, wane_err *e);
+
+#endif

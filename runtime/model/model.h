@@ -1,0 +1,85 @@
+/* model.h - a model: its shape, where its layers come from, and what of it lies on the device.
+ *
+ * A source yields one layer at a time: a dense checkpoint, a packed one (save/), or layers kept on the host (a fresh
+ * quantization). Nothing is read before it is needed; load brings everything onto the device, quantization takes
+ * layer after layer. A model is immutable: quantizing makes another. */
+#ifndef WANE_MODEL_H
+#define WANE_MODEL_H
+
+#include "runtime/model/checkpoint.h"
+#include "runtime/tensor/quantized.h"
+
+typedef enum {
+    WANE_Q_PROJ,
+    WANE_K_PROJ,
+    WANE_V_PROJ,
+    WANE_O_PROJ,
+    WANE_GATE_PROJ,
+    WANE_UP_PROJ,
+    WANE_DOWN_PROJ,
+    WANE_LINEARS
+} wane_linear_id;
+
+/* One matrix of a layer: dense or codes, never both. */
+typedef struct {
+    wane_tensor *weight;       /* (m,k), or NULL */
+    wane_quantized *quantized; /* or NULL */
+    wane_tensor *bias;         /* (1,m), or NULL */
+} wane_linear;
+
+typedef struct wane_layer {
+    int refs;
+    wane_tensor *input_norm, *post_norm; /* (1,hidden) */
+    wane_tensor *q_norm, *k_norm;        /* (1,d), or NULL */
+    wane_linear linear[WANE_LINEARS];
+} wane_layer;
+
+wane_layer *wane_layer_new(void); /* all empty; NULL where memory is out */
+wane_layer *wane_layer_retain(wane_layer *);
+void wane_layer_release(wane_layer *);
+wane_status wane_layer_copy_to(const wane_layer *, wane_device *, wane_layer **out, wane_err *e);
+uint64_t wane_layer_bytes(const wane_layer *);
+
+/* "self_attn.q_proj", ...; the checkpoint's name is model.layers.I.NAME.weight */
+const char *wane_linear_name(wane_linear_id);
+/* (m,k) of a linear by the config. */
+void wane_linear_shape(const wane_config *, wane_linear_id, int64_t *m, int64_t *k);
+
+typedef struct {
+    wane_status (*layer)(void *self, int i, wane_device *, wane_layer **out, wane_err *e);
+    uint64_t (*bytes)(void *self, int i); /* on the device that layer i takes, known without reading it */
+    void (*release)(void *self);
+    void *self; /* owned */
+} wane_layer_source;
+
+typedef struct wane_model {
+    int refs;
+    wane_checkpoint *checkpoint; /* retained: config, embedding, norms, head, tokenizer folder */
+    const wane_config *config;   /* borrowed from it */
+    wane_device *device, *host;  /* retained */
+    wane_layer_source source;
+    /* on the device, NULL until load */
+    wane_tensor *embedding;  /* (v,hidden) */
+    wane_tensor *final_norm; /* (1,hidden) */
+    wane_tensor *head;       /* (v,hidden); NULL where tied */
+    wane_tensor *frequency;  /* F32 (1,d/2) */
+    wane_layer **layer;      /* [layers] */
+} wane_model;
+
+/* Over a dense checkpoint: EUNSUPPORTED where it is quantized already (by config, dtype or shape: a [N,1] U8 weight),
+ * naming the tensor, its shape and the expected one. Every tensor's presence, dtype and shape is checked from the
+ * headers. Takes its own reference of the checkpoint. */
+wane_status wane_model_new(wane_checkpoint *, wane_device *, wane_device *host, wane_model **out, wane_err *e);
+/* Over any source, which it owns from then on, also on failure. */
+wane_status wane_model_new_from(wane_checkpoint *, wane_layer_source, wane_device *, wane_device *host,
+                                wane_model **out, wane_err *e);
+wane_model *wane_model_retain(wane_model *);
+void wane_model_release(wane_model *);
+
+wane_status wane_model_load(wane_model *, wane_err *e); /* everything onto the device; once */
+void wane_model_unload(wane_model *);
+uint64_t wane_model_bytes(const wane_model *); /* what load takes on the device */
+/* Layer i on the device, one reference: the loaded one, or read now. */
+wane_status wane_model_layer(wane_model *, int i, wane_layer **out, wane_err *e);
+
+#endif
