@@ -1,7 +1,8 @@
 /* safetensors.h - reading files that are not trusted, and writing what Transformers reads.
  *
  * The header is checked whole before anything depends on it: length, JSON, names, dtypes, shapes
- * against sizes, offsets contiguous from 0 to the end of the file. Data is read with pread. */
+ * against sizes, offsets contiguous from 0 to the end of the file. Data is read with pread.
+ * An entry of a dtype that wane does not have is listed with supported false. */
 #ifndef WANE_SAFETENSORS_H
 #define WANE_SAFETENSORS_H
 
@@ -9,7 +10,7 @@
 
 typedef struct {
     char *name;
-    char dtype_name[8]; /* as the file spells it: "BF16", "F8_E4M3" */
+    char dtype_name[24]; /* as the file spells it: "BF16", "F8_E4M3" */
     bool supported;     /* dtype is one of wane's */
     wane_dtype dtype;
     int rank;
@@ -21,6 +22,7 @@ typedef struct wane_safetensors {
     char *path;
     int fd;
     uint64_t data, bytes; /* offset of the data in the file; the file's size */
+    int64_t changed[2];   /* when it was last changed, as open saw it: seconds, nanoseconds */
     size_t count;
     wane_entry *entries; /* sorted by name */
     char **metadata;     /* key, value, key, value, ..., NULL */
@@ -30,10 +32,13 @@ wane_status wane_safetensors_open(const char *path, wane_safetensors **out, wane
 void wane_safetensors_close(wane_safetensors *); /* NULL is fine */
 const wane_entry *wane_safetensors_find(const wane_safetensors *, const char *name); /* NULL if absent */
 
+const char *wane_safetensors_dtype(wane_dtype); /* as the format spells it: "BF16" */
+bool wane_safetensors_name_ok(const char *name); /* 1..1024 bytes of UTF-8, no control characters */
+
 /* Bytes begin .. begin+bytes-1 of an entry's data. A file that changed since open is EFORMAT. */
 wane_status wane_safetensors_read(const wane_safetensors *, const wane_entry *, uint64_t begin, uint64_t bytes,
                                   void *out, wane_err *e);
-/* The whole tensor onto a device, through a small staging buffer where the device is not the host. */
+/* The whole tensor onto a device (EUNSUPPORTED where its dtype is none of wane's), through a small staging buffer where the device is not the host. */
 wane_status wane_safetensors_load(const wane_safetensors *, const wane_entry *, wane_device *, wane_tensor **out,
                                   wane_err *e);
 
