@@ -2,8 +2,8 @@
  * statuses of slots into errors.
  *
  * A backend works in scratch memory that is given to it once, at open. It counts as live from then
- * on: a sixteenth of the budget, at least 256 KiB, at most 16 MiB for the CPU (panels that stay in
- * cache) and 64 MiB for CUDA (cuBLAS asks for half of that).
+ * on: a sixteenth of the budget, at least 4 MiB, at most 2 MiB for each processor of the machine
+ * and one more (the CPU's threads cannot use more), or 256 MiB for CUDA.
  *
  * The CUDA backend is a shared object of its own, so that this one starts where no CUDA is. */
 #include "runtime/tensor/device.h"
@@ -17,9 +17,8 @@
 
 #include "runtime/base/units.h"
 
-static const uint64_t SCRATCH_LEAST = 256 << 10;
-static const uint64_t SCRATCH_MOST_CPU = 16 << 20;
-static const uint64_t SCRATCH_MOST_CUDA = 64 << 20;
+static const uint64_t SCRATCH_LEAST = 4 << 20, SCRATCH_MOST_CUDA = 256 << 20;
+static const uint64_t SCRATCH_THREAD = 2 << 20;
 static const char CUDA_FILE[] = "libwane_cuda.so";
 
 /* The folder of the file this code was loaded from, with its last slash; "" where unknown. */
@@ -123,10 +122,12 @@ static wane_status open_table(const char *name, const wane_kernels *k, int index
                               wane_device **out, wane_err *e)
 {
     char why[256] = "";
-    uint64_t most = strcmp(k->name, "cpu") ? SCRATCH_MOST_CUDA : SCRATCH_MOST_CPU;
-    uint64_t scratch = budget / 16;
-    if (scratch < SCRATCH_LEAST) scratch = SCRATCH_LEAST;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t most = SCRATCH_MOST_CUDA, scratch = budget / 16;
+    if (k == wane_cpu_kernels())
+        most = SCRATCH_THREAD * (1 + (uint64_t)(processors > 1 ? processors : 1));
     if (scratch > most) scratch = most;
+    if (scratch < SCRATCH_LEAST) scratch = SCRATCH_LEAST;
     wane_device *d = calloc(1, sizeof *d);
     if (!d) return wane_fail(e, WANE_EOOM, "%s: no host memory to open it", name);
     snprintf(d->name, sizeof d->name, "%s", name);
