@@ -161,12 +161,16 @@ typedef struct wane_kernels {
     wane_status (*gram_error)(wane_dev *, wane_mat e, wane_mat d,
                               wane_mat h); /* F32 (1,1) = tr(d h d^T), d (m,k), h (k,k) or (1,k): its diagonal */
     wane_status (*inverse_factor)(wane_dev *, wane_mat h, wane_mat order,
-                                  float damp); /* in place: h permuted by order I32 (1,k), damp * mean(diag)
-                                                  added, then the upper U with h^-1 = U^T U. ENUMERIC where it
-                                                  is not positive definite; h is then spoilt */
+                                  float damp); /* in place: h permuted by order I32 (1,k) (may be none: as it is),
+                                                  damp * mean(diag) added, then the upper U with h^-1 = U^T U.
+                                                  An input with h_ii = 0 counts as 1 there, and its row of U is
+                                                  negative, which tells gptq. ENUMERIC where h is not positive
+                                                  definite; h is then spoilt */
     wane_status (*gptq)(wane_dev *, wane_qmat q, wane_mat codes, wane_mat w, wane_mat u,
                         wane_mat order); /* column by column; fits each group's grid on the updated w when the
-                                            group is reached; codes U8 (m,k); w is consumed */
+                                            group is reached; codes U8 (m,k) in w's own order of columns, and
+                                            q's words (may be none); w is consumed. order keeps groups whole
+                                            (may be none); weights of inputs with u_ii < 0 are taken as 0 */
     wane_status (*hqq)(wane_dev *, wane_qmat q, wane_mat w,
                        wane_hqq_options); /* best F32 zero of each group, on fit_grid's scale; fills q */
     wane_status (*refit)(wane_dev *, wane_qmat q, wane_mat w,
@@ -174,7 +178,8 @@ typedef struct wane_kernels {
                                          each group by sum|w - decoded|; q is full before and after */
     wane_status (*clip_search)(wane_dev *, wane_qmat q, wane_mat clip, wane_mat w, wane_mat h, int steps,
                                float most); /* F32 (m,k/g): of 1, 1-1/steps, .. above 1-most, the factor that
-                                               loses least by h's diagonal g x g blocks; q is scratch */
+                                               loses least by h's diagonal g x g blocks, h (k,k) or (1,k): its diagonal;
+                                               of equals the largest. q's words may be none, the rest is scratch */
 
     /* the transformer */
     wane_status (*embed)(wane_dev *, wane_mat y, wane_mat ids, wane_mat table); /* ids I32 (n,1) */
