@@ -1,0 +1,406 @@
+/* load.c - a parsed tokenizer.json becomes a tokenizer.
+ *
+ * The file is what Hugging Face's tokenizers writes (version "1.0"): added_tokens, normalizer,
+ * pre_tokenizer, model, post_processor, decoder. Each is read here but for the model (vocab.c).
+ * "truncation" and "padding" are read past: Transformers sets both anew in every call.
+ *
+ * An added token's id has to be the one that the library would give it, which numbers them itself
+ * and only warns where the file says otherwise: an existing token keeps its id, a new one is next.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/text/bpe.h"
+#include "runtime/text/text.h"
+
+enum { NESTED = 8 }; /* a Sequence in a Sequence ... */
+
+typedef struct {
+    wane_tokenizer *t;
+    const vocab_source *from;
+    bool bytes_done; /* the pre-tokenizer has had its ByteLevel */
+    bool decoded;    /* the decoder too */
+} reader;
+
+static wane_status unknown(const reader *r, const char *component, const char *type)
+{
+    char shown[64];
+    return vocab_refuse(r->from, WANE_EUNSUPPORTED, "%s \"%s\" is not one that wane knows",
+                        component, wane_escape(shown, sizeof shown, type, strlen(type)));
+}
+
+/* The "type" of a component; NULL and an error where there is none. */
+static const char *type_of(const reader *r, const json_t *value, const char *component)
+{
+    const char *type = json_string_value(json_object_get(value, "type"));
+    if (!type)
+        vocab_refuse(r->from, WANE_EFORMAT, "the %s is not an object with a \"type\"", component);
+    return type;
+}
+
+/* A flag of a component; `otherwise` (0, 1) where it is absent, -1 makes that an error. */
+static wane_status flag(const reader *r, const json_t *value, const char *name, int otherwise,
+                        bool *out)
+{
+    const json_t *item = json_object_get(value, name);
+    if (!item && otherwise >= 0) {
+        *out = otherwise;
+        return WANE_OK;
+    }
+    if (!json_is_boolean(item))
+        return vocab_refuse(r->from, WANE_EFORMAT, "\"%s\" is %s where true or false is due", name,
+                            item ? "something else" : "absent");
+    *out = json_is_true(item);
+    return WANE_OK;
+}
+
+static wane_status list_of(const reader *r, const json_t *value, const char *name, int depth,
+                           const json_t **out)
+{
+    *out = json_object_get(value, name);
+    if (!json_is_array(*out))
+        return vocab_refuse(r->from, WANE_EFORMAT, "a Sequence without a list \"%s\"", name);
+    if (depth >= NESTED)
+        return vocab_refuse(r->from, WANE_EUNSUPPORTED, "\"%s\" nested deeper than %d", name,
+                            NESTED);
+    return WANE_OK;
+}
+
+static wane_status read_normalizer(reader *r, const json_t *value, int depth)
+{
+    const json_t *list, *item;
+    size_t i;
+    if (!value || json_is_null(value)) return WANE_OK;
+    const char *type = type_of(r, value, "normalizer");
+    if (!type) return WANE_EFORMAT;
+    if (!strcmp(type, "NFC")) {
+        r->t->nfc = true;
+        return WANE_OK;
+    }
+    if (strcmp(type, "Sequence")) return unknown(r, "normalizer", type);
+    wane_status s = list_of(r, value, "normalizers", depth, &list);
+    if (s) return s;
+    json_array_foreach(list, i, item) if ((s = read_normalizer(r, item, depth + 1))) return s;
+    return WANE_OK;
+}
+
+/* A step, all zero (which finds digits); NULL and an error where there are too many. */
+static split_step *new_step(reader *r)
+{
+    splitter *s = &r->t->split;
+    if (s->count < SPLIT_STEPS) return &s->steps[s->count++];
+    vocab_refuse(r->from, WANE_EUNSUPPORTED, "more than %d split steps", SPLIT_STEPS);
+    return NULL;
+}
+
+static wane_status read_split(reader *r, const json_t *value)
+{
+    static const char *const behaviors[] = {"Isolated", "Removed", "MergedWithPrevious",
+                                            "MergedWithNext", "Contiguous"};
+    const json_t *pattern = json_object_get(value, "pattern");
+    const json_t *regex = json_object_get(pattern, "Regex");
+    const json_t *text = regex ? regex : json_object_get(pattern, "String");
+    const char *behavior = json_string_value(json_object_get(value, "behavior"));
+    split_step *step = new_step(r);
+    if (!step) return WANE_EUNSUPPORTED;
+    wane_status s = flag(r, value, "invert", -1, &step->invert);
+    if (s) return s;
+    if (!json_is_string(text))
+        return vocab_refuse(r->from, WANE_EFORMAT,
+                            "a Split without a pattern {\"Regex\": \"...\"}");
+    if (!behavior)
+        return vocab_refuse(r->from, WANE_EFORMAT, "a Split whose \"behavior\" is not a string");
+    int found = -1;
+    for (int i = 0; i <= CONTIGUOUS; i++)
+        if (!strcmp(behavior, behaviors[i])) found = i;
+    if (found < 0) return unknown(r, "split behavior", behavior);
+    step->behavior = (split_behavior)found;
+    if (regex) step->rules = scan_find(json_string_value(regex));
+    if (step->rules) return WANE_OK;
+    s = wane_pattern_new(json_string_value(text), json_string_length(text), !regex, &step->pattern,
+                         r->from->e);
+    if (!s || !r->from->e) return s;
+    char why[sizeof r->from->e->message];
+    memcpy(why, r->from->e->message, sizeof why);
+    return vocab_refuse(r->from, s, "%s", why);
+}
+
+static wane_status read_pre_tokenizer(reader *r, const json_t *value, int depth)
+{
+    const json_t *list, *item;
+    size_t i;
+    bool unused;
+    const char *type = type_of(r, value, "pre_tokenizer");
+    if (!type) return WANE_EFORMAT;
+    if (!strcmp(type, "Sequence")) {
+        wane_status s = list_of(r, value, "pretokenizers", depth, &list);
+        if (s) return s;
+        json_array_foreach(list, i,
+                           item) if ((s = read_pre_tokenizer(r, item, depth + 1))) return s;
+        return WANE_OK;
+    }
+    if (r->bytes_done)
+        return vocab_refuse(r->from, WANE_EUNSUPPORTED, "a pre_tokenizer after ByteLevel");
+    if (!strcmp(type, "Split")) return read_split(r, value);
+    if (!strcmp(type, "Digits")) {
+        split_step *step = new_step(r);
+        if (!step) return WANE_EUNSUPPORTED;
+        return flag(r, value, "individual_digits", -1, &step->one_by_one);
+    }
+    if (strcmp(type, "ByteLevel")) return unknown(r, "pre_tokenizer", type);
+    r->bytes_done = true;
+    wane_status s = flag(r, value, "add_prefix_space", -1, &r->t->split.prefix_space);
+    if (!s) s = flag(r, value, "trim_offsets", -1, &unused);
+    return s ? s : flag(r, value, "use_regex", 1, &r->t->split.gpt2);
+}
+
+static wane_status read_decoder(reader *r, const json_t *value, int depth)
+{
+    const json_t *list, *item;
+    size_t i;
+    const char *type = type_of(r, value, "decoder");
+    if (!type) return WANE_EFORMAT;
+    if (!strcmp(type, "ByteLevel")) {
+        if (r->decoded)
+            return vocab_refuse(r->from, WANE_EUNSUPPORTED, "a decoder that is ByteLevel twice");
+        r->decoded = true;
+        return WANE_OK;
+    }
+    if (strcmp(type, "Sequence")) return unknown(r, "decoder", type);
+    wane_status s = list_of(r, value, "decoders", depth, &list);
+    if (s) return s;
+    json_array_foreach(list, i, item) if ((s = read_decoder(r, item, depth + 1))) return s;
+    return WANE_OK;
+}
+
+/* Appends the ids that a template gives to one of its special tokens. */
+static wane_status special_ids(reader *r, const json_t *template, const json_t *piece,
+                               wane_ids *out)
+{
+    const json_t *name = json_object_get(piece, "id"), *id;
+    const char *text = json_string_value(name);
+    const json_t *entry =
+        text ? json_object_get(json_object_get(template, "special_tokens"), text) : NULL;
+    const json_t *ids = json_object_get(entry, "ids");
+    char shown[96];
+    size_t i;
+    if (!text || !json_is_array(ids))
+        return vocab_refuse(r->from, WANE_EFORMAT, "template: special token \"%s\" has no ids",
+                            text ? wane_escape(shown, sizeof shown, text, strlen(text)) : "?");
+    wane_status s = bpe_room(out, json_array_size(ids), r->from->e);
+    if (s) return s;
+    json_array_foreach(ids, i, id)
+    {
+        json_int_t n = json_integer_value(id);
+        const vocab *v = &r->t->words;
+        if (!json_is_integer(id) || n < 0 || n >= v->size || !v->tokens[n].flags)
+            return vocab_refuse(r->from, WANE_EFORMAT,
+                                "template: special token \"%s\" has an id that no token has",
+                                wane_escape(shown, sizeof shown, text, strlen(text)));
+        out->ids[out->count++] = (int32_t)n;
+    }
+    return WANE_OK;
+}
+
+/* One template goes around what an earlier one made: its ids before come first. */
+static wane_status read_template(reader *r, const json_t *value)
+{
+    const json_t *single = json_object_get(value, "single"), *item;
+    wane_ids before = {0}, after = {0};
+    bool seen = false;
+    size_t i;
+    wane_status s = WANE_OK;
+    if (!json_is_array(single))
+        return vocab_refuse(r->from, WANE_EFORMAT, "template: no list \"single\"");
+    json_array_foreach(single, i, item)
+    {
+        const json_t *special = json_object_get(item, "SpecialToken");
+        const json_t *sequence = json_object_get(item, "Sequence");
+        const char *name = json_string_value(json_object_get(sequence, "id"));
+        if (special) {
+            s = special_ids(r, value, special, seen ? &after : &before);
+        } else if (!name || strcmp(name, "A")) {
+            s = vocab_refuse(r->from, WANE_EFORMAT,
+                             "template: \"single\" may hold special tokens and the sequence A");
+        } else if (seen) {
+            s = vocab_refuse(r->from, WANE_EUNSUPPORTED,
+                             "template: \"single\" holds its text twice");
+        } else {
+            seen = true;
+        }
+        if (s) goto done;
+    }
+    if (!seen) {
+        s = vocab_refuse(r->from, WANE_EFORMAT, "template: \"single\" does not hold its text");
+        goto done;
+    }
+    wane_ids *first = &r->t->before, *last = &r->t->after;
+    if ((s = bpe_room(&before, first->count, r->from->e))) goto done;
+    if ((s = bpe_room(last, after.count, r->from->e))) goto done;
+    if (first->count)
+        memcpy(before.ids + before.count, first->ids, first->count * sizeof *first->ids);
+    before.count += first->count;
+    if (after.count) memcpy(last->ids + last->count, after.ids, after.count * sizeof *after.ids);
+    last->count += after.count;
+    wane_ids_free(first);
+    *first = before;
+    before = (wane_ids){0};
+done:
+    wane_ids_free(&before);
+    wane_ids_free(&after);
+    return s;
+}
+
+static wane_status read_post_processor(reader *r, const json_t *value, int depth)
+{
+    const json_t *list, *item;
+    size_t i;
+    if (!value || json_is_null(value)) return WANE_OK;
+    const char *type = type_of(r, value, "post_processor");
+    if (!type) return WANE_EFORMAT;
+    if (!strcmp(type, "ByteLevel")) return WANE_OK; /* it trims offsets, which wane has none of */
+    if (!strcmp(type, "TemplateProcessing")) return read_template(r, value);
+    if (strcmp(type, "Sequence")) return unknown(r, "post_processor", type);
+    wane_status s = list_of(r, value, "processors", depth, &list);
+    if (s) return s;
+    json_array_foreach(list, i, item) if ((s = read_post_processor(r, item, depth + 1))) return s;
+    return WANE_OK;
+}
+
+/* What can be said of an added token before the vocabulary is there. */
+static wane_status check_added(const reader *r, const json_t *item, size_t number, int64_t *highest)
+{
+    const json_t *content = json_object_get(item, "content"), *id = json_object_get(item, "id");
+    char shown[96];
+    if (!json_is_string(content) || !json_string_length(content))
+        return vocab_refuse(r->from, WANE_EFORMAT, "added token %zu has no content", number);
+    wane_escape(shown, sizeof shown, json_string_value(content), json_string_length(content));
+    if (json_string_length(content) > ADDED_MOST)
+        return vocab_refuse(r->from, WANE_EFORMAT,
+                            "added token \"%s\" is %zu bytes long; at most %d", shown,
+                            json_string_length(content), ADDED_MOST);
+    json_int_t n = json_integer_value(id);
+    if (!json_is_integer(id) || n < 0 || n >= VOCAB_IDS)
+        return vocab_refuse(r->from, WANE_EFORMAT, "added token \"%s\": its id is not 0 to %d",
+                            shown, VOCAB_IDS - 1);
+    if (n > *highest) *highest = n;
+    return WANE_OK;
+}
+
+/* The text by which a token is found: its content, normalized where it asks for that. */
+static wane_status put_found(reader *r, const char *content, size_t length, bool normalized,
+                             added_token token)
+{
+    wane_buffer text = {0};
+    wane_status s = WANE_OK;
+    added_set *set = normalized ? &r->t->normalized : &r->t->raw;
+    if (normalized && r->t->nfc)
+        s = wane_nfc((const unsigned char *)content, length, &text, r->from->e);
+    else
+        s = wane_buffer_add(&text, content, length, r->from->e);
+    if (!s) s = added_put(set, (char *)text.data, text.length, token, r->from->e);
+    free(text.data);
+    return s;
+}
+
+/* `next` is the id of the next token that the model does not have. */
+static wane_status add_token(reader *r, const json_t *item, int32_t *next)
+{
+    vocab *v = &r->t->words;
+    const json_t *content = json_object_get(item, "content");
+    const char *text = json_string_value(content);
+    size_t length = json_string_length(content);
+    int32_t id = (int32_t)json_integer_value(json_object_get(item, "id"));
+    int32_t known = vocab_find(v, text, length), due = known >= 0 ? known : *next;
+    char shown[96], other[96];
+    bool special;
+    wane_escape(shown, sizeof shown, text, length);
+    wane_status s = flag(r, item, "special", -1, &special);
+    if (s) return s;
+    if (known >= 0 && v->tokens[known].flags & TOKEN_ADDED)
+        return vocab_refuse(r->from, WANE_EFORMAT, "added token \"%s\" is there twice", shown);
+    if (v->tokens[id].flags && id != known)
+        return vocab_refuse(
+            r->from, WANE_EFORMAT, "added token \"%s\" has id %d, which is \"%s\"", shown, (int)id,
+            wane_escape(other, sizeof other, (char *)v->pool.data + v->tokens[id].content,
+                        v->tokens[id].content_length));
+    if (id != due)
+        return vocab_refuse(
+            r->from, WANE_EFORMAT, "added token \"%s\" has id %d, but %s %d", shown, (int)id,
+            known >= 0 ? "in the vocabulary it is" : "the next free one is", (int)due);
+    if (known < 0 && (s = vocab_add(v, text, length, id, r->from->e))) return s;
+    v->tokens[id].flags |= TOKEN_ADDED;
+    if (special) v->tokens[id].flags |= TOKEN_SPECIAL;
+    if (id >= *next) *next = id + 1;
+    return WANE_OK;
+}
+
+/* Special tokens go before others, so that of equal texts theirs counts. */
+static wane_status find_tokens(reader *r, const json_t *list, bool special)
+{
+    const json_t *item;
+    size_t i;
+    json_array_foreach(list, i, item)
+    {
+        const json_t *content = json_object_get(item, "content");
+        added_token token = {.id = (int32_t)json_integer_value(json_object_get(item, "id"))};
+        bool normalized;
+        wane_status s = flag(r, item, "special", -1, &token.special);
+        if (!s) s = flag(r, item, "single_word", -1, &token.single_word);
+        if (!s) s = flag(r, item, "lstrip", -1, &token.lstrip);
+        if (!s) s = flag(r, item, "rstrip", -1, &token.rstrip);
+        if (!s) s = flag(r, item, "normalized", -1, &normalized);
+        if (!s && token.special == special)
+            s = put_found(r, json_string_value(content), json_string_length(content), normalized,
+                          token);
+        if (s) return s;
+    }
+    return WANE_OK;
+}
+
+static wane_status read_vocabulary(reader *r, const json_t *root)
+{
+    const json_t *list = json_object_get(root, "added_tokens"), *item;
+    const json_t *model = json_object_get(root, "model");
+    int64_t highest = -1;
+    size_t i;
+    wane_status s;
+    if (json_is_null(list)) list = NULL;
+    if (list && !json_is_array(list))
+        return vocab_refuse(r->from, WANE_EFORMAT, "\"added_tokens\" is not a list");
+    json_array_foreach(list, i, item) if ((s = check_added(r, item, i, &highest))) return s;
+    s = vocab_load(&r->t->words, model, json_array_size(list), highest, r->from);
+    int32_t next = (int32_t)json_object_size(json_object_get(model, "vocab"));
+    json_array_foreach(list, i, item)
+    {
+        if (s) return s;
+        s = add_token(r, item, &next);
+    }
+    if (!s) s = find_tokens(r, list, true);
+    return s ? s : find_tokens(r, list, false);
+}
+
+wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_source *from)
+{
+    reader r = {.t = t, .from = from};
+    const json_t *version = json_object_get(root, "version");
+    const json_t *splits = json_object_get(root, "pre_tokenizer");
+    const json_t *decoder = json_object_get(root, "decoder");
+    if (!json_is_object(root)) return vocab_refuse(from, WANE_EFORMAT, "not a JSON object");
+    if (version && !(json_is_string(version) && !strcmp(json_string_value(version), "1.0")))
+        return vocab_refuse(from, WANE_EUNSUPPORTED,
+                            "a tokenizer file of another version than 1.0");
+    added_start(&t->raw);
+    added_start(&t->normalized);
+    wane_status s = read_normalizer(&r, json_object_get(root, "normalizer"), 0);
+    if (!s && splits && !json_is_null(splits)) s = read_pre_tokenizer(&r, splits, 0);
+    if (!s && decoder && !json_is_null(decoder)) s = read_decoder(&r, decoder, 0);
+    if (!s) s = read_vocabulary(&r, root);
+    if (!s && !r.bytes_done)
+        s = vocab_refuse(from, WANE_EUNSUPPORTED,
+                         "no ByteLevel pre_tokenizer; wane reads byte-level BPE only");
+    if (!s && !r.decoded)
+        s = vocab_refuse(from, WANE_EUNSUPPORTED,
+                         "no ByteLevel decoder; wane reads byte-level BPE only");
+    return s ? s : read_post_processor(&r, json_object_get(root, "post_processor"), 0);
+}

@@ -1,0 +1,25 @@
+/* text.h - what a tokenizer is made of; for runtime/text alone. */
+#ifndef WANE_TEXT_TEXT_H
+#define WANE_TEXT_TEXT_H
+
+#include <stdatomic.h>
+
+#include "runtime/text/added.h"
+#include "runtime/text/split.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/vocab.h"
+
+struct wane_tokenizer {
+    atomic_int refs;
+    vocab words;
+    added_set raw, normalized; /* added tokens found before and after normalization */
+    bool nfc;
+    splitter split;
+    wane_ids before, after; /* what the template puts around a text */
+};
+
+/* Fills t, which is {0} but for refs, from a parsed tokenizer.json; on failure t is to be cleared.
+ */
+wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_source *from);
+
+#endif

@@ -1,0 +1,238 @@
+/* tokenizer.c - the life of a tokenizer, encoding and decoding.
+ *
+ * Encoding, in Hugging Face's order: ill-formed bytes become U+FFFD; added tokens that are not
+ * normalized are cut out; what is left is normalized, and the other added tokens are cut out of it;
+ * each stretch of text is split into pieces (split.c) and each piece encoded (bpe.c); the
+ * template's ids go around the whole. */
+#include "runtime/text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/text/bpe.h"
+#include "runtime/text/text.h"
+
+#define FILE_MOST (512ull << 20)
+
+enum { TEXT_MOST = 256 << 20 };
+
+static void clear(wane_tokenizer *t)
+{
+    vocab_clear(&t->words);
+    added_clear(&t->raw);
+    added_clear(&t->normalized);
+    splitter_clear(&t->split);
+    wane_ids_free(&t->before);
+    wane_ids_free(&t->after);
+    free(t);
+}
+
+static wane_status build(const json_t *root, const char *path, wane_tokenizer **out, wane_err *e)
+{
+    vocab_source from = {path, e};
+    wane_tokenizer *t = calloc(1, sizeof *t);
+    if (!t) return wane_fail(e, WANE_EOOM, "no memory for a tokenizer");
+    atomic_init(&t->refs, 1);
+    wane_status s = tokenizer_read(t, root, &from);
+    if (s)
+        clear(t);
+    else
+        *out = t;
+    return s;
+}
+
+wane_status wane_tokenizer_parse(const char *json, size_t length, const char *path,
+                                 wane_tokenizer **out, wane_err *e)
+{
+    json_t *root;
+    *out = NULL;
+    wane_status s = wane_json_parse(json, length, path, &root, e);
+    if (s) return s;
+    s = build(root, path, out, e);
+    json_decref(root);
+    return s;
+}
+
+wane_status wane_tokenizer_load(const char *path, wane_tokenizer **out, wane_err *e)
+{
+    json_t *root;
+    *out = NULL;
+    wane_status s = wane_json_load(path, FILE_MOST, &root, e);
+    if (s) return s;
+    s = build(root, path, out, e);
+    json_decref(root);
+    return s;
+}
+
+wane_tokenizer *wane_tokenizer_retain(wane_tokenizer *t)
+{
+    atomic_fetch_add(&t->refs, 1);
+    return t;
+}
+
+void wane_tokenizer_release(wane_tokenizer *t)
+{
+    if (t && atomic_fetch_sub(&t->refs, 1) == 1) clear(t);
+}
+
+void wane_ids_free(wane_ids *ids)
+{
+    free(ids->ids);
+    *ids = (wane_ids){0};
+}
+
+typedef struct {
+    const wane_tokenizer *t;
+    bpe_scratch scratch;
+    wane_buffer normal; /* a stretch after NFC */
+    wane_ids *out;
+    bool plain;
+    wane_err *e;
+} encoder;
+
+static wane_status encode_piece(void *context, const unsigned char *piece, size_t length,
+                                wane_err *e)
+{
+    encoder *n = context;
+    return bpe_encode(&n->t->words, &n->scratch, piece, length, n->out, e);
+}
+
+static wane_status put_id(encoder *n, int32_t id)
+{
+    wane_status s = bpe_room(n->out, 1, n->e);
+    if (!s) n->out->ids[n->out->count++] = id;
+    return s;
+}
+
+/* Text without added tokens of the first kind. */
+static wane_status encode_stretch(encoder *n, const unsigned char *s, size_t length)
+{
+    wane_status status = WANE_OK;
+    int32_t id;
+    size_t start, end;
+    if (n->t->nfc && wane_nfc_needed(s, length)) {
+        n->normal.length = 0;
+        if ((status = wane_nfc(s, length, &n->normal, n->e))) return status;
+        s = n->normal.data;
+        length = n->normal.length;
+    }
+    added_walk w = added_begin(&n->t->normalized, s, length, n->plain);
+    while (!status && added_next(&w, &id, &start, &end))
+        status = id >= 0
+                     ? put_id(n, id)
+                     : splitter_run(&n->t->split, s + start, end - start, encode_piece, n, n->e);
+    if (status && n->e && n->e->offset >= 0) n->e->offset += (int64_t)start;
+    return status;
+}
+
+static wane_status encode_text(encoder *n, const unsigned char *s, size_t length)
+{
+    wane_status status = WANE_OK;
+    int32_t id;
+    size_t start, end;
+    added_walk w = added_begin(&n->t->raw, s, length, n->plain);
+    while (!status && added_next(&w, &id, &start, &end))
+        status = id >= 0 ? put_id(n, id) : encode_stretch(n, s + start, end - start);
+    if (status && n->e && n->e->offset >= 0) n->e->offset += (int64_t)start;
+    return status;
+}
+
+static wane_status put_all(encoder *n, const wane_ids *ids)
+{
+    wane_status s = bpe_room(n->out, ids->count, n->e);
+    for (size_t i = 0; i < ids->count && !s; i++) n->out->ids[n->out->count++] = ids->ids[i];
+    return s;
+}
+
+wane_status wane_tokenizer_encode(const wane_tokenizer *t, const char *text, size_t length,
+                                  unsigned flags, wane_ids *out, wane_err *e)
+{
+    encoder n = {.t = t, .out = out, .plain = flags & WANE_PLAIN_SPECIAL, .e = e};
+    const unsigned char *s = (const unsigned char *)text;
+    size_t before = out->count;
+    wane_buffer repaired = {0};
+    wane_status status = WANE_OK;
+    if (length > TEXT_MOST)
+        return wane_fail(e, WANE_EARG, "a text of %zu bytes; at most %d are encoded in one call",
+                         length, TEXT_MOST);
+    if (!wane_utf8_valid(s, length)) {
+        if ((status = wane_utf8_repair(s, length, &repaired, e))) goto done;
+        s = repaired.data;
+        length = repaired.length;
+    }
+    bpe_start(&n.scratch, length, before);
+    if (flags & WANE_ADD_SPECIAL) status = put_all(&n, &t->before);
+    if (!status) status = encode_text(&n, s, length);
+    if (!status && flags & WANE_ADD_SPECIAL) status = put_all(&n, &t->after);
+done:
+    bpe_end(&n.scratch);
+    free(n.normal.data);
+    free(repaired.data);
+    if (status) out->count = before;
+    return status;
+}
+
+wane_status wane_tokenizer_decode(const wane_tokenizer *t, const int32_t *ids, size_t count,
+                                  bool skip_special, char **text, size_t *length, wane_err *e)
+{
+    wane_buffer bytes = {0}, repaired = {0};
+    wane_status s = WANE_OK;
+    *text = NULL;
+    *length = 0;
+    for (size_t i = 0; i < count && !s; i++) {
+        size_t n;
+        if (ids[i] < 0) s = wane_fail(e, WANE_EARG, "token id %d at position %zu", (int)ids[i], i);
+        const char *token = wane_tokenizer_bytes(t, ids[i], &n);
+        if (s || !token || (skip_special && wane_tokenizer_is_special(t, ids[i]))) continue;
+        s = wane_buffer_add(&bytes, token, n, e);
+    }
+    if (!s && !wane_utf8_valid(bytes.data, bytes.length)) {
+        s = wane_utf8_repair(bytes.data, bytes.length, &repaired, e);
+        free(bytes.data);
+        bytes = repaired;
+    }
+    if (!s) s = wane_buffer_add(&bytes, "", 1, e);
+    if (s) {
+        free(bytes.data);
+        return s;
+    }
+    *text = (char *)bytes.data;
+    *length = bytes.length - 1;
+    return WANE_OK;
+}
+
+int64_t wane_tokenizer_size(const wane_tokenizer *t)
+{
+    return t->words.size;
+}
+
+int32_t wane_tokenizer_find(const wane_tokenizer *t, const char *content)
+{
+    return vocab_find(&t->words, content, strlen(content));
+}
+
+static const vocab_token *find_token(const wane_tokenizer *t, int32_t id)
+{
+    if (id < 0 || id >= t->words.size || !t->words.tokens[id].flags) return NULL;
+    return &t->words.tokens[id];
+}
+
+bool wane_tokenizer_is_special(const wane_tokenizer *t, int32_t id)
+{
+    const vocab_token *token = find_token(t, id);
+    return token && token->flags & TOKEN_SPECIAL;
+}
+
+const char *wane_tokenizer_token(const wane_tokenizer *t, int32_t id, size_t *length)
+{
+    const vocab_token *token = find_token(t, id);
+    *length = token ? token->content_length : 0;
+    return token ? (const char *)t->words.pool.data + token->content : NULL;
+}
+
+const char *wane_tokenizer_bytes(const wane_tokenizer *t, int32_t id, size_t *length)
+{
+    const vocab_token *token = find_token(t, id);
+    *length = token ? token->bytes_length : 0;
+    return token ? (const char *)t->words.pool.data + token->bytes : NULL;
+}

@@ -1,0 +1,328 @@
+/* vocab.c - the model of a tokenizer.json: {"type": "BPE", "vocab": {...}, "merges": [...]}.
+ *
+ * Contents spell bytes as characters, after GPT-2's table (encoder.py, bytes_to_unicode): the bytes
+ * that are visible in Latin-1 stand for themselves, the other 68 are U+0100 and on, in order. All
+ * 256 have to be tokens, so that every text can be encoded; unk_token, fuse_unk and byte_fallback
+ * then have nothing to do and are read past. A token with other characters decodes to its own
+ * UTF-8.
+ *
+ * Merges are "a b" or ["a", "b"]; the n-th has rank n, and of two that are alike the later counts,
+ * as in Hugging Face's tokenizers. */
+#include "runtime/text/vocab.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+wane_status vocab_refuse(const vocab_source *from, wane_status s, const char *format, ...)
+{
+    char shown[256], text[700];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    wane_escape(shown, sizeof shown, from->path, strlen(from->path));
+    wane_fail(from->e, s, "%s: %s", shown, text);
+    wane_err_at(from->e, "tokenizer", NULL, from->path);
+    return s;
+}
+
+static wane_status no_memory(wane_err *e)
+{
+    return wane_fail(e, WANE_EOOM, "no memory for the tables of a tokenizer");
+}
+
+/* The byte that a character of the alphabet stands for, or -1. */
+static int byte_of(uint32_t c)
+{
+    if ((c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xff && c != 0xad)) return (int)c;
+    if (c < 0x100 || c > 0x143) return -1;
+    c -= 0x100; /* 0..32, then 127..160, then 173 */
+    return (int)(c <= 32 ? c : c <= 66 ? c + 94 : 0xad);
+}
+
+static uint64_t hash(const vocab *v, const void *data, size_t length)
+{
+    const unsigned char *p = data;
+    uint64_t h = v->seed ^ length;
+    for (; length > 8; p += 8, length -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        h = vocab_mix(h ^ word);
+    }
+    uint64_t rest = 0;
+    memcpy(&rest, p, length);
+    return vocab_mix(h ^ rest);
+}
+
+/* A table of at least twice `count` slots, all free. */
+static int32_t *new_slots(size_t count, uint32_t *mask)
+{
+    size_t slots = 16;
+    while (slots < 2 * count) slots *= 2;
+    int32_t *table = malloc(slots * sizeof *table);
+    if (table) memset(table, 0xff, slots * sizeof *table);
+    *mask = (uint32_t)slots - 1;
+    return table;
+}
+
+int32_t vocab_find(const vocab *v, const char *content, size_t length)
+{
+    for (uint32_t i = (uint32_t)hash(v, content, length);; i++) {
+        int32_t id = v->by_content[i & v->content_mask];
+        if (id < 0) return -1;
+        const vocab_token *t = &v->tokens[id];
+        if (t->content_length == length && !memcmp(v->pool.data + t->content, content, length))
+            return id;
+    }
+}
+
+int32_t vocab_find_bytes(const vocab *v, const unsigned char *bytes, size_t length)
+{
+    if (length > v->longest) return -1;
+    for (uint32_t i = (uint32_t)hash(v, bytes, length);; i++) {
+        int32_t id = v->by_bytes[i & v->bytes_mask];
+        if (id < 0) return -1;
+        const vocab_token *t = &v->tokens[id];
+        if (t->bytes_length == length && !memcmp(v->pool.data + t->bytes, bytes, length)) return id;
+    }
+}
+
+static void put_slot(int32_t *table, uint32_t mask, uint64_t h, int32_t id)
+{
+    uint32_t i = (uint32_t)h;
+    while (table[i & mask] >= 0) i++;
+    table[i & mask] = id;
+}
+
+/* Stores content and bytes; *alphabet says whether every character stands for a byte. */
+static wane_status store(vocab *v, const char *content, size_t length, int32_t id, bool *alphabet,
+                         wane_err *e)
+{
+    const unsigned char *p = (const unsigned char *)content;
+    vocab_token *t = &v->tokens[id];
+    wane_status s = wane_buffer_room(&v->pool, 2 * length, e);
+    if (s) return s;
+    if (v->pool.length + 2 * length > UINT32_MAX) return no_memory(e);
+    unsigned char *to = v->pool.data + v->pool.length;
+    t->content = (uint32_t)v->pool.length;
+    t->content_length = (uint32_t)length & 0xfffff;
+    t->flags = TOKEN_PRESENT;
+    memcpy(to, p, length);
+
+    size_t n = 0;
+    *alphabet = true;
+    for (size_t i = 0, next; i < length && *alphabet; i = next) {
+        int byte = byte_of(unicode_step(p, i, &next));
+        *alphabet = byte >= 0;
+        if (*alphabet) to[length + n++] = (unsigned char)byte;
+    }
+    bool same = !*alphabet || (n == length && !memcmp(to, to + length, n));
+    t->bytes = same ? t->content : t->content + (uint32_t)length;
+    t->bytes_length = (uint32_t)(same ? length : n);
+    v->pool.length += same ? length : length + n;
+    put_slot(v->by_content, v->content_mask, hash(v, content, length), id);
+    return WANE_OK;
+}
+
+wane_status vocab_add(vocab *v, const char *content, size_t length, int32_t id, wane_err *e)
+{
+    bool alphabet;
+    wane_status s = store(v, content, length, id, &alphabet, e);
+    if (!s) v->tokens[id].flags |= TOKEN_ADDED;
+    return s;
+}
+
+static wane_status check_model(const json_t *model, const vocab_source *from)
+{
+    static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const json_t *type = json_object_get(model, "type");
+    char shown[64];
+    if (!json_is_object(model)) return vocab_refuse(from, WANE_EFORMAT, "no \"model\" object");
+    if (type && !json_is_string(type))
+        return vocab_refuse(from, WANE_EFORMAT, "the model's \"type\" is not a string");
+    if (type && strcmp(json_string_value(type), "BPE"))
+        return vocab_refuse(
+            from, WANE_EUNSUPPORTED, "model type \"%s\"; wane reads byte-level BPE only",
+            wane_escape(shown, sizeof shown, json_string_value(type), json_string_length(type)));
+    for (int i = 0; i < 2; i++) {
+        const json_t *value = json_object_get(model, affix[i]);
+        if (value && !json_is_null(value) && !(json_is_string(value) && !json_string_length(value)))
+            return vocab_refuse(from, WANE_EUNSUPPORTED,
+                                "the model has a %s; byte-level BPE has none", affix[i]);
+    }
+    const json_t *dropout = json_object_get(model, "dropout");
+    if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0.0)
+        return vocab_refuse(from, WANE_EUNSUPPORTED,
+                            "the model has a dropout: it would give other tokens each time");
+    const json_t *ignore = json_object_get(model, "ignore_merges");
+    if (ignore && !json_is_boolean(ignore) && !json_is_null(ignore))
+        return vocab_refuse(from, WANE_EFORMAT, "the model's ignore_merges is not a boolean");
+    if (!json_is_object(json_object_get(model, "vocab")))
+        return vocab_refuse(from, WANE_EFORMAT, "the model has no \"vocab\" object");
+    if (!json_is_array(json_object_get(model, "merges")))
+        return vocab_refuse(from, WANE_EFORMAT, "the model has no \"merges\" list");
+    return WANE_OK;
+}
+
+static wane_status check_entry(const char *content, size_t length, const json_t *value,
+                               const vocab_source *from)
+{
+    char shown[96];
+    wane_escape(shown, sizeof shown, content, length);
+    json_int_t id = json_integer_value(value);
+    if (!json_is_integer(value) || id < 0 || id >= VOCAB_IDS)
+        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\": its id is not 0 to %d", shown,
+                            VOCAB_IDS - 1);
+    if (length > VOCAB_TOKEN)
+        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\" is %zu bytes long; at most %d", shown,
+                            length, VOCAB_TOKEN);
+    return WANE_OK;
+}
+
+static wane_status load_tokens(vocab *v, json_t *entries, const vocab_source *from)
+{
+    const char *content;
+    size_t length;
+    json_t *value;
+    bool alphabet;
+    for (int i = 0; i < 256; i++) v->byte_id[i] = -1;
+    json_object_keylen_foreach(entries, content, length, value)
+    {
+        int32_t id = (int32_t)json_integer_value(value);
+        vocab_token *t = &v->tokens[id];
+        if (t->flags) {
+            char one[96], two[96];
+            return vocab_refuse(
+                from, WANE_EFORMAT, "tokens \"%s\" and \"%s\" both have id %d",
+                wane_escape(one, sizeof one, (char *)v->pool.data + t->content, t->content_length),
+                wane_escape(two, sizeof two, content, length), (int)id);
+        }
+        wane_status s = store(v, content, length, id, &alphabet, from->e);
+        if (s) return s;
+        if (!alphabet) continue;
+        if (t->bytes_length > v->longest) v->longest = t->bytes_length;
+        if (t->bytes_length == 1) v->byte_id[v->pool.data[t->bytes]] = id;
+        if (v->by_bytes)
+            put_slot(v->by_bytes, v->bytes_mask, hash(v, v->pool.data + t->bytes, t->bytes_length),
+                     id);
+    }
+    for (int i = 0; i < 256; i++)
+        if (v->byte_id[i] < 0)
+            return vocab_refuse(from, WANE_EFORMAT,
+                                "no token for byte 0x%02x; byte-level BPE needs all 256",
+                                (unsigned)i);
+    return WANE_OK;
+}
+
+/* The two halves of a merge in either spelling; false where it is neither. */
+static bool halves(const json_t *merge, const char *half[2], size_t length[2])
+{
+    if (json_is_string(merge)) {
+        const char *text = json_string_value(merge);
+        size_t all = json_string_length(merge);
+        const char *space = memchr(text, ' ', all);
+        if (!space || memchr(space + 1, ' ', all - (size_t)(space + 1 - text))) return false;
+        half[0] = text, length[0] = (size_t)(space - text);
+        half[1] = space + 1, length[1] = all - length[0] - 1;
+        return true;
+    }
+    if (!json_is_array(merge) || json_array_size(merge) != 2) return false;
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *item = json_array_get(merge, i);
+        if (!json_is_string(item)) return false;
+        half[i] = json_string_value(item);
+        length[i] = json_string_length(item);
+    }
+    return true;
+}
+
+static wane_status load_merges(vocab *v, const json_t *merges, const vocab_source *from)
+{
+    size_t count = json_array_size(merges), slots = 16;
+    wane_buffer joined = {0};
+    wane_status s = WANE_OK;
+    while (slots < count + count / 2) slots *= 2;
+    v->merges = malloc(slots * sizeof *v->merges);
+    if (!v->merges) return no_memory(from->e);
+    memset(v->merges, 0xff, slots * sizeof *v->merges);
+    v->merge_mask = (uint32_t)slots - 1;
+    v->n_merges = (uint32_t)count;
+    for (size_t i = 0; i < count && !s; i++) {
+        const char *half[2] = {0};
+        size_t length[2] = {0};
+        char one[96], two[96];
+        int32_t id[3];
+        if (!halves(json_array_get(merges, i), half, length)) {
+            s = vocab_refuse(from, WANE_EFORMAT, "merge %zu is neither \"a b\" nor [\"a\", \"b\"]",
+                             i);
+            break;
+        }
+        joined.length = 0;
+        s = wane_buffer_add(&joined, half[0], length[0], from->e);
+        if (!s) s = wane_buffer_add(&joined, half[1], length[1], from->e);
+        if (s) break;
+        id[0] = vocab_find(v, half[0], length[0]);
+        id[1] = vocab_find(v, half[1], length[1]);
+        id[2] = vocab_find(v, joined.data ? (char *)joined.data : "", joined.length);
+        if (id[0] < 0 || id[1] < 0 || id[2] < 0 || !length[0] || !length[1]) {
+            s = vocab_refuse(from, WANE_EFORMAT,
+                             "merge %zu, \"%s\" with \"%s\": %s not in the vocabulary", i,
+                             wane_escape(one, sizeof one, half[0], length[0]),
+                             wane_escape(two, sizeof two, half[1], length[1]),
+                             id[0] < 0 || !length[0]   ? "the first is"
+                             : id[1] < 0 || !length[1] ? "the second is"
+                                                       : "the result is");
+            break;
+        }
+        uint64_t pair = (uint64_t)(uint32_t)id[0] << 32 | (uint32_t)id[1];
+        uint32_t at = (uint32_t)vocab_mix(pair ^ v->seed);
+        while (v->merges[at & v->merge_mask].pair != UINT64_MAX &&
+               v->merges[at & v->merge_mask].pair != pair)
+            at++;
+        v->merges[at & v->merge_mask] = (vocab_merge){pair, (uint32_t)i, (uint32_t)id[2]};
+    }
+    free(joined.data);
+    return s;
+}
+
+wane_status vocab_load(vocab *v, const json_t *model, size_t added, int64_t highest,
+                       const vocab_source *from)
+{
+    const char *content;
+    size_t length;
+    json_t *value;
+    wane_status s = check_model(model, from);
+    if (s) return s;
+    json_t *entries = json_object_get(model, "vocab");
+    size_t count = json_object_size(entries);
+    if (count > VOCAB_IDS)
+        return vocab_refuse(from, WANE_EFORMAT, "%zu tokens; at most %d", count, VOCAB_IDS);
+    json_object_keylen_foreach(entries, content, length, value)
+    {
+        if ((s = check_entry(content, length, value, from))) return s;
+        if (json_integer_value(value) > highest) highest = json_integer_value(value);
+    }
+    v->size = (int32_t)highest + 1;
+    v->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
+    if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) v->seed = 1;
+    v->tokens = calloc((size_t)v->size + 1, sizeof *v->tokens);
+    v->by_content = new_slots(count + added, &v->content_mask);
+    if (v->ignore_merges) v->by_bytes = new_slots(count, &v->bytes_mask);
+    if (!v->tokens || !v->by_content || (v->ignore_merges && !v->by_bytes))
+        return no_memory(from->e);
+    s = load_tokens(v, entries, from);
+    return s ? s : load_merges(v, json_object_get(model, "merges"), from);
+}
+
+void vocab_clear(vocab *v)
+{
+    free(v->pool.data);
+    free(v->tokens);
+    free(v->by_content);
+    free(v->by_bytes);
+    free(v->merges);
+    memset(v, 0, sizeof *v);
+}
