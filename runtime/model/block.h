@@ -14,30 +14,43 @@
 typedef struct {
     wane_device *device; /* borrowed, as all below */
     const wane_config *config;
-    wane_mat frequency;     /* F32 (1,d/2) */
-    wane_mat position, row; /* I32 (n,1): of each row, and where its key and value go in the pools */
-    wane_mat keys, values;  /* pools F32 (rows, kv_heads*d) of this layer */
+    wane_mat frequency; /* F32 (1,d/2) */
+    wane_mat position,
+        row;               /* I32 (n,1): of each row, and where its key and value go in the pools */
+    wane_mat keys, values; /* pools F32 (rows, kv_heads*d) of this layer */
     wane_attention attention;
     wane_mat scratch; /* F32, at least wane_block_scratch(config, n) elements in one row */
 } wane_block;
 
-int64_t wane_block_scratch(const wane_config *, int64_t n); /* floats */
-int64_t wane_stage_width(const wane_config *, int stage);   /* columns of the stage's input: k of its matrices */
+/* Heads and scale as the config says, over runs and spans in device memory. */
+wane_attention wane_block_attention(const wane_config *, const void *runs, int n_runs,
+                                    const void *spans);
 
-wane_status wane_block_begin(const wane_block *, const wane_layer *, wane_mat x, wane_mat in, wane_err *e);
-wane_status wane_block_advance(const wane_block *, const wane_layer *, int stage, wane_mat x, wane_mat in, wane_mat out,
-                               wane_err *e);
+int64_t wane_block_scratch(const wane_config *, int64_t n); /* floats */
+int64_t wane_stage_width(const wane_config *,
+                         int stage); /* columns of the stage's input: k of its matrices */
+
+/* in and out may be of any float dtype; begin writes in, a stage reads in and writes the next
+ * stage's in. Stage 3 has no out (an empty mat). */
+wane_status wane_block_begin(const wane_block *, const wane_layer *, wane_mat x, wane_mat in,
+                             wane_err *e);
+wane_status wane_block_advance(const wane_block *, const wane_layer *, int stage, wane_mat x,
+                               wane_mat in, wane_mat out, wane_err *e);
 /* begin and the four stages. */
 wane_status wane_block_forward(const wane_block *, const wane_layer *, wane_mat x, wane_err *e);
 
 /* y (n,m) = x W^T + bias, dense or from codes. */
-wane_status wane_linear_apply(wane_device *, const wane_linear *, wane_mat y, wane_mat x, wane_err *e);
+wane_status wane_linear_apply(wane_device *, const wane_linear *, wane_mat y, wane_mat x,
+                              wane_err *e);
 
 /* The matrices that read stage s's input, in wane_linear_id's order: q,k,v | o | gate,up | down. */
 static inline int wane_stage_first(int s)
 {
     return s == 0 ? WANE_Q_PROJ : s == 1 ? WANE_O_PROJ : s == 2 ? WANE_GATE_PROJ : WANE_DOWN_PROJ;
 }
-static inline int wane_stage_count(int s) { return s == 0 ? 3 : s == 2 ? 2 : 1; }
+static inline int wane_stage_count(int s)
+{
+    return s == 0 ? 3 : s == 2 ? 2 : 1;
+}
 
 #endif

@@ -5,26 +5,44 @@
 #include "runtime/model/config.h"
 #include "runtime/tensor/safetensors.h"
 
+/* A tensor of the checkpoint and the file that holds it. */
+typedef struct {
+    const wane_entry *entry; /* borrowed from shard */
+    const wane_safetensors *shard;
+} wane_located;
+
 typedef struct wane_checkpoint {
     int refs;
     char *dir;
     wane_config config;
     wane_safetensors **shard;
     int n_shards;
-    uint64_t bytes; /* of all tensors */
+    uint64_t bytes;       /* of all tensors */
+    wane_located *tensor; /* [count] of all shards, sorted by name */
+    size_t count;
+    char **warning; /* what is odd and does no harm, one line each */
+    int n_warnings;
 } wane_checkpoint;
 
-/* Opens and cross-checks headers and index (plain shard names only, every tensor where the index says); reads no
- * weight. .bin, .pt, .pth, .ckpt, .pkl are refused, and nothing in the folder is ever executed. */
+/* Opens and cross-checks headers and index (plain shard names only, every tensor where the index
+ * says); reads no weight. .bin, .pt, .pth, .ckpt, .pkl are refused, and nothing in the folder is
+ * ever executed. */
 wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e);
 wane_checkpoint *wane_checkpoint_retain(wane_checkpoint *);
 void wane_checkpoint_release(wane_checkpoint *); /* NULL is fine */
 
+/* A name that starts with "model." is looked for without that, too: how a checkpoint of the base
+ * class spells it. */
 const wane_entry *wane_checkpoint_find(const wane_checkpoint *, const char *name,
                                        const wane_safetensors **where); /* NULL if absent */
-/* A tensor that must be there with this shape (-1 fits any) and a float dtype, onto a device. The message has both
- * sides. */
-wane_status wane_checkpoint_get(const wane_checkpoint *, const char *name, int rank, const int64_t *shape,
-                                wane_device *, wane_tensor **out, wane_err *e);
+/* "BF16 (8, 256)" of an entry; returns out. */
+const char *wane_entry_describe(const wane_entry *, char *out, size_t size);
+bool wane_entry_floating(const wane_entry *); /* F32, F16 or BF16 */
+
+/* A tensor that must be there with this shape (-1 fits any) and a float dtype, onto a device. The
+ * message has both sides. */
+wane_status wane_checkpoint_get(const wane_checkpoint *, const char *name, int rank,
+                                const int64_t *shape, wane_device *, wane_tensor **out,
+                                wane_err *e);
 
 #endif

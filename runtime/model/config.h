@@ -1,7 +1,7 @@
 /* config.h - config.json: the shape of a model, checked.
  *
- * Old and new spellings are read (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). A family is
- * one row of families.def: what its blocks have that others lack. */
+ * Old and new spellings are read (rope_theta, rope_scaling, torch_dtype; rope_parameters, dtype). A
+ * family is one row of families.def: what its blocks have that others lack. */
 #ifndef WANE_CONFIG_H
 #define WANE_CONFIG_H
 
@@ -9,11 +9,16 @@
 
 typedef enum { WANE_ROPE_DEFAULT, WANE_ROPE_LINEAR, WANE_ROPE_LLAMA3 } wane_rope_kind;
 
+typedef enum { WANE_WINDOW_NEVER, WANE_WINDOW_FLAG, WANE_WINDOW_ALWAYS } wane_window_rule;
+
 typedef struct {
     const char *model_type;   /* "qwen3" */
     const char *architecture; /* "Qwen3ForCausalLM" */
     bool qk_norm;             /* RMSNorm over each head of q and k */
-    bool qkv_bias;            /* always has biases on q, k, v (otherwise attention_bias decides) */
+    bool qkv_bias;            /* always has biases on q, k, v */
+    bool biases;              /* attention_bias and mlp_bias are read */
+    wane_window_rule window;  /* when sliding_window counts */
+    int head_dim;             /* where config.json has none; 0: hidden / heads */
 } wane_family;
 
 typedef struct {
@@ -30,10 +35,14 @@ typedef struct {
     json_t *json; /* the whole of config.json, owned */
 } wane_config;
 
-/* Reads DIR/config.json and DIR/generation_config.json (may be absent). Names the field and the rule it breaks;
- * EUNSUPPORTED for families, rope kinds and activations that wane does not compute. Zeroed on failure. */
+/* Reads DIR/config.json and DIR/generation_config.json (may be absent). Names the field and the
+ * rule it breaks; EUNSUPPORTED for families, rope kinds and activations that wane does not compute.
+ * Zeroed on failure. */
 wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e);
 void wane_config_free(wane_config *);
+
+/* Every family, ended by one without a model_type. */
+extern const wane_family wane_families[];
 
 /* quantization_config of config.json, borrowed; NULL where there is none. */
 const json_t *wane_config_quantization(const wane_config *);

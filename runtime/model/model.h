@@ -1,8 +1,9 @@
 /* model.h - a model: its shape, where its layers come from, and what of it lies on the device.
  *
- * A source yields one layer at a time: a dense checkpoint, a packed one (save/), or layers kept on the host (a fresh
- * quantization). Nothing is read before it is needed; load brings everything onto the device, quantization takes
- * layer after layer. A model is immutable: quantizing makes another. */
+ * A source yields one layer at a time: a dense checkpoint, a packed one (save/), or layers kept on
+ * the host (a fresh quantization). Nothing is read before it is needed; load brings everything onto
+ * the device, quantization takes layer after layer. A model is immutable: quantizing makes another.
+ */
 #ifndef WANE_MODEL_H
 #define WANE_MODEL_H
 
@@ -24,13 +25,13 @@ typedef enum {
 typedef struct {
     wane_tensor *weight;       /* (m,k), or NULL */
     wane_quantized *quantized; /* or NULL */
-    wane_tensor *bias;         /* (1,m), or NULL */
+    wane_tensor *bias;         /* (m), or NULL */
 } wane_linear;
 
 typedef struct wane_layer {
     int refs;
-    wane_tensor *input_norm, *post_norm; /* (1,hidden) */
-    wane_tensor *q_norm, *k_norm;        /* (1,d), or NULL */
+    wane_tensor *input_norm, *post_norm; /* (hidden) */
+    wane_tensor *q_norm, *k_norm;        /* (d), or NULL */
     wane_linear linear[WANE_LINEARS];
 } wane_layer;
 
@@ -45,12 +46,31 @@ const char *wane_linear_name(wane_linear_id);
 /* (m,k) of a linear by the config. */
 void wane_linear_shape(const wane_config *, wane_linear_id, int64_t *m, int64_t *k);
 
+/* Whether the config gives that linear a bias. */
+bool wane_linear_has_bias(const wane_config *, wane_linear_id);
+
+/* Parts of a layer by their names in a checkpoint, for sources. plain: the norms and the biases,
+ * which no method quantizes; dense: the weight of one linear. What they read goes into the layer,
+ * which is the caller's to release also on failure. */
+wane_status wane_layer_read_plain(const wane_checkpoint *, int i, wane_device *, wane_layer *,
+                                  wane_err *e);
+wane_status wane_layer_read_dense(const wane_checkpoint *, int i, wane_linear_id, wane_device *,
+                                  wane_layer *, wane_err *e);
+uint64_t wane_layer_plain_bytes(const wane_checkpoint *, int i); /* what read_plain takes */
+/* "model.layers.I.PART" into out, which it returns. i counts from 0, as in the files. */
+enum { WANE_NAME = 96 };
+const char *wane_layer_name(char out[WANE_NAME], int i, const char *part);
+
 typedef struct {
     wane_status (*layer)(void *self, int i, wane_device *, wane_layer **out, wane_err *e);
-    uint64_t (*bytes)(void *self, int i); /* on the device that layer i takes, known without reading it */
+    uint64_t (*bytes)(void *self,
+                      int i); /* on the device that layer i takes, known without reading it */
     void (*release)(void *self);
     void *self; /* owned */
 } wane_layer_source;
+
+/* Every layer dense, from the checkpoint, of which it takes a reference. */
+wane_layer_source wane_dense_source(wane_checkpoint *);
 
 typedef struct wane_model {
     int refs;
@@ -60,21 +80,31 @@ typedef struct wane_model {
     wane_layer_source source;
     /* on the device, NULL until load */
     wane_tensor *embedding;  /* (v,hidden) */
-    wane_tensor *final_norm; /* (1,hidden) */
+    wane_tensor *final_norm; /* (hidden) */
     wane_tensor *head;       /* (v,hidden); NULL where tied */
     wane_tensor *frequency;  /* F32 (1,d/2) */
-    wane_layer **layer;      /* [layers] */
+    wane_layer **layer;      /* [layers]; NULL until load */
 } wane_model;
 
-/* Over a dense checkpoint: EUNSUPPORTED where it is quantized already (by config, dtype or shape: a [N,1] U8 weight),
- * naming the tensor, its shape and the expected one. Every tensor's presence, dtype and shape is checked from the
- * headers. Takes its own reference of the checkpoint. */
-wane_status wane_model_new(wane_checkpoint *, wane_device *, wane_device *host, wane_model **out, wane_err *e);
+/* Over a dense checkpoint: EUNSUPPORTED where it is quantized already (by config, dtype or shape: a
+ * [N,1] U8 weight), naming the tensor, its shape and the expected one. Every tensor's presence,
+ * dtype and shape is checked from the headers. Takes its own reference of the checkpoint. */
+wane_status wane_model_new(wane_checkpoint *, wane_device *, wane_device *host, wane_model **out,
+                           wane_err *e);
 /* Over any source, which it owns from then on, also on failure. */
-wane_status wane_model_new_from(wane_checkpoint *, wane_layer_source, wane_device *, wane_device *host,
-                                wane_model **out, wane_err *e);
+wane_status wane_model_new_from(wane_checkpoint *, wane_layer_source, wane_device *,
+                                wane_device *host, wane_model **out, wane_err *e);
 wane_model *wane_model_retain(wane_model *);
 void wane_model_release(wane_model *);
+
+/* Whether a checkpoint is a dense model of its config: nothing missing, nothing unexpected, every
+ * shape as the config implies, and not quantized already. Reads headers only; wane_model_new begins
+ * with it. */
+wane_status wane_checkpoint_check_dense(const wane_checkpoint *, wane_err *e);
+/* NaN and Inf in any floating tensor: ENUMERIC names the first with how many it has and where the
+ * first lies. Reads every weight, on the host; poll's interrupt flag ends it (may be NULL). */
+wane_status wane_checkpoint_check_finite(const wane_checkpoint *, const wane_device *poll,
+                                         wane_err *e);
 
 wane_status wane_model_load(wane_model *, wane_err *e); /* everything onto the device; once */
 void wane_model_unload(wane_model *);

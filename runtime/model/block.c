@@ -1,0 +1,168 @@
+/* block.c - one transformer block; see block.h.
+ *
+ * The decoder layer of Llama, Qwen2 and Qwen3 as in Hugging Face Transformers' modeling files:
+ * pre-norm attention with rotary positions, then a gated MLP. Scratch holds what a stage makes and
+ * no later stage reads: q, k, v | the output of o | up | the output of down. For a whole block it
+ * also holds the inputs of the stages: a (n,hidden) for 0 and 2, b (n, max(h*d, mlp)) for 1 and 3,
+ * laid out a, b, then the stage's own. */
+#include "runtime/model/block.h"
+
+#include <math.h>
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+int64_t wane_stage_width(const wane_config *c, int stage)
+{
+    return stage == 1 ? c->heads * c->head_dim : stage == 3 ? c->mlp : c->hidden;
+}
+
+/* Floats that a stage wants for itself, a row. */
+static int64_t stage_scratch(const wane_config *c)
+{
+    int64_t qkv = (c->heads + 2 * c->kv_heads) * c->head_dim;
+    return larger(larger(qkv, c->mlp), c->hidden);
+}
+
+static int64_t second_width(const wane_config *c)
+{
+    return larger(wane_stage_width(c, 1), wane_stage_width(c, 3));
+}
+
+int64_t wane_block_scratch(const wane_config *c, int64_t n)
+{
+    return n * (c->hidden + second_width(c) + stage_scratch(c));
+}
+
+wane_attention wane_block_attention(const wane_config *c, const void *runs, int n_runs,
+                                    const void *spans)
+{
+    return (wane_attention){
+        .runs = runs,
+        .spans = spans,
+        .n_runs = n_runs,
+        .heads = (int)c->heads,
+        .kv_heads = (int)c->kv_heads,
+        .head_dim = (int)c->head_dim,
+        .scale = 1.0f / sqrtf((float)c->head_dim),
+    };
+}
+
+/* A matrix (n,cols) at floats `at` of the scratch; *at moves past it. */
+static wane_mat take(const wane_block *b, int64_t *at, int64_t n, int64_t cols)
+{
+    wane_mat m = {(float *)b->scratch.data + *at, WANE_F32, n, cols, cols};
+    *at += n * cols;
+    return m;
+}
+
+/* Where the stages' own scratch starts. */
+static int64_t own(const wane_block *b, int64_t n)
+{
+    return n * (b->config->hidden + second_width(b->config));
+}
+
+wane_status wane_linear_apply(wane_device *d, const wane_linear *l, wane_mat y, wane_mat x,
+                              wane_err *e)
+{
+    wane_status s = l->quantized ? WANE_CALL(d, e, qmatmul, y, x, wane_quantized_mat(l->quantized))
+                                 : WANE_CALL(d, e, matmul, y, x, wane_tensor_mat(l->weight));
+    if (!s && l->bias) s = WANE_CALL(d, e, binary, y, y, wane_tensor_mat(l->bias), WANE_ADD);
+    return s;
+}
+
+static wane_status normalize(const wane_block *b, wane_mat y, wane_mat x, const wane_tensor *gain,
+                             wane_err *e)
+{
+    return WANE_CALL(b->device, e, rmsnorm, y, x, wane_tensor_mat(gain), b->config->eps);
+}
+
+/* Each head of x (n, heads*d) on its own, in place; no gain: nothing to do. */
+static wane_status normalize_heads(const wane_block *b, wane_mat x, const wane_tensor *gain,
+                                   wane_err *e)
+{
+    if (!gain) return WANE_OK;
+    int64_t d = b->config->head_dim;
+    wane_mat heads = wane_mat_reshape(x, x.rows * (x.cols / d), d);
+    return normalize(b, heads, heads, gain, e);
+}
+
+static wane_status attention(const wane_block *b, const wane_layer *l, wane_mat in, wane_mat out,
+                             wane_err *e)
+{
+    const wane_config *c = b->config;
+    wane_device *d = b->device;
+    int64_t n = in.rows, at = own(b, n), width = c->kv_heads * c->head_dim;
+    wane_mat q = take(b, &at, n, c->heads * c->head_dim);
+    wane_mat k = take(b, &at, n, width), v = take(b, &at, n, width);
+    wane_status s = wane_linear_apply(d, &l->linear[WANE_Q_PROJ], q, in, e);
+    if (!s) s = wane_linear_apply(d, &l->linear[WANE_K_PROJ], k, in, e);
+    if (!s) s = wane_linear_apply(d, &l->linear[WANE_V_PROJ], v, in, e);
+    if (!s) s = normalize_heads(b, q, l->q_norm, e);
+    if (!s) s = normalize_heads(b, k, l->k_norm, e);
+    if (!s) s = WANE_CALL(d, e, rope, q, b->position, b->frequency, 1.0f);
+    if (!s) s = WANE_CALL(d, e, rope, k, b->position, b->frequency, 1.0f);
+    if (!s) s = WANE_CALL(d, e, store, b->keys, k, b->row);
+    if (!s) s = WANE_CALL(d, e, store, b->values, v, b->row);
+    if (!s) s = WANE_CALL(d, e, attend, out, q, b->keys, b->values, &b->attention);
+    return s;
+}
+
+/* x += the linear of in */
+static wane_status add_linear(const wane_block *b, const wane_linear *l, wane_mat x, wane_mat in,
+                              wane_err *e)
+{
+    int64_t at = own(b, in.rows);
+    wane_mat y = take(b, &at, in.rows, b->config->hidden);
+    wane_status s = wane_linear_apply(b->device, l, y, in, e);
+    return s ? s : WANE_CALL(b->device, e, binary, x, x, y, WANE_ADD);
+}
+
+static wane_status gated(const wane_block *b, const wane_layer *l, wane_mat in, wane_mat out,
+                         wane_err *e)
+{
+    int64_t at = own(b, in.rows);
+    wane_mat up = take(b, &at, in.rows, b->config->mlp);
+    wane_status s = wane_linear_apply(b->device, &l->linear[WANE_GATE_PROJ], out, in, e);
+    if (!s) s = wane_linear_apply(b->device, &l->linear[WANE_UP_PROJ], up, in, e);
+    return s ? s : WANE_CALL(b->device, e, silu_mul, out, out, up);
+}
+
+wane_status wane_block_begin(const wane_block *b, const wane_layer *l, wane_mat x, wane_mat in,
+                             wane_err *e)
+{
+    return normalize(b, in, x, l->input_norm, e);
+}
+
+wane_status wane_block_advance(const wane_block *b, const wane_layer *l, int stage, wane_mat x,
+                               wane_mat in, wane_mat out, wane_err *e)
+{
+    wane_status s;
+    switch (stage) {
+    case 0: return attention(b, l, in, out, e);
+    case 1:
+        s = add_linear(b, &l->linear[WANE_O_PROJ], x, in, e);
+        return s ? s : normalize(b, out, x, l->post_norm, e);
+    case 2: return gated(b, l, in, out, e);
+    case 3: return add_linear(b, &l->linear[WANE_DOWN_PROJ], x, in, e);
+    default: return wane_fail(e, WANE_EARG, "a block has stages 0 to 3, not %d", stage);
+    }
+}
+
+wane_status wane_block_forward(const wane_block *b, const wane_layer *l, wane_mat x, wane_err *e)
+{
+    const wane_config *c = b->config;
+    int64_t n = x.rows, at = 0;
+    wane_mat first = take(b, &at, n, c->hidden), none = {0};
+    int64_t again = at; /* stages 1 and 3 share their input's place */
+    wane_mat second = take(b, &at, n, wane_stage_width(c, 1));
+    wane_mat third = take(b, &again, n, wane_stage_width(c, 3));
+    wane_status s = wane_block_begin(b, l, x, first, e);
+    if (!s) s = wane_block_advance(b, l, 0, x, first, second, e);
+    if (!s) s = wane_block_advance(b, l, 1, x, second, first, e);
+    if (!s) s = wane_block_advance(b, l, 2, x, first, third, e);
+    if (!s) s = wane_block_advance(b, l, 3, x, third, none, e);
+    return s;
+}

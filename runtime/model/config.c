@@ -1,0 +1,438 @@
+/* config.c - see config.h. Reads config.json and generation_config.json field by field.
+ *
+ * Defaults are those of the configuration classes of Hugging Face Transformers for the same family;
+ * a field whose default would be a guess is required. Limits: facts that no model comes near, so
+ * that later products of these numbers fit. Rope frequencies follow Transformers'
+ * modeling_rope_utils.py (default, linear, llama3), in float32 as there. */
+#include "runtime/model/config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/nearest.h"
+
+enum {
+    HIDDEN_MOST = 65536,
+    LAYERS_MOST = 1024,
+    HEADS_MOST = 1024,
+    HEAD_DIM_MOST = 1024,
+    MLP_MOST = 1 << 20,
+    VOCABULARY_MOST = 4194304,
+    POSITIONS_MOST = 1 << 28,
+    EOS_MOST = 16
+};
+static const uint64_t FILE_MOST = 64 << 20;
+static const int64_t REQUIRED = INT64_MIN; /* instead of a default */
+
+const wane_family wane_families[] = {
+#define WANE_FAMILY(type, architecture, qk_norm, qkv_bias, biases, head_dim, window)               \
+    {type, architecture, qk_norm, qkv_bias, biases, WANE_WINDOW_##window, head_dim},
+#include "runtime/model/families.def"
+#undef WANE_FAMILY
+    {0},
+};
+
+/* One file being read. After the first failure the readers below do nothing. */
+typedef struct {
+    const char *path;
+    wane_status status;
+    wane_err *e;
+} reader;
+
+__attribute__((format(printf, 3, 4))) static void refuse(reader *r, wane_status s,
+                                                         const char *format, ...)
+{
+    char path[400], text[560];
+    va_list args;
+    if (r->status) return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    wane_escape(path, sizeof path, r->path, strlen(r->path));
+    r->status = wane_fail(r->e, s, "%s: %s", path, text);
+    wane_err_at(r->e, "config", NULL, r->path);
+}
+
+/* A value as JSON, short enough for a message. */
+static const char *show(char *out, size_t size, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    wane_escape(out, size, text ? text : "?", strlen(text ? text : "?"));
+    free(text);
+    return out;
+}
+
+static void refuse_value(reader *r, const char *name, const json_t *value, const char *rule)
+{
+    char shown[64];
+    refuse(r, WANE_EFORMAT, "%s is %s; it must be %s", name, show(shown, sizeof shown, value),
+           rule);
+}
+
+/* The field, or NULL where it is absent or null. */
+static const json_t *field(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name);
+    return json_is_null(value) ? NULL : value;
+}
+
+static int64_t integer(reader *r, const json_t *object, const char *name, int64_t least,
+                       int64_t most, int64_t otherwise)
+{
+    char rule[96];
+    if (r->status) return 0;
+    const json_t *value = field(object, name);
+    if (!value && otherwise != REQUIRED) return otherwise;
+    if (!value) {
+        refuse(r, WANE_EFORMAT, "%s is missing", name);
+        return 0;
+    }
+    if (!json_is_integer(value) || json_integer_value(value) < least ||
+        json_integer_value(value) > most) {
+        snprintf(rule, sizeof rule, "a whole number from %" PRId64 " to %" PRId64, least, most);
+        refuse_value(r, name, value, rule);
+        return 0;
+    }
+    return json_integer_value(value);
+}
+
+/* A number in [least, most]; where open is set, in (least, most). */
+static double number(reader *r, const json_t *object, const char *name, double least, double most,
+                     bool open, double otherwise)
+{
+    char rule[96];
+    if (r->status) return 0;
+    const json_t *value = field(object, name);
+    if (!value && !isnan(otherwise)) return otherwise;
+    if (!value) {
+        refuse(r, WANE_EFORMAT, "%s is missing", name);
+        return 0;
+    }
+    double v = json_number_value(value);
+    bool fits = json_is_number(value) && (open ? v > least && v < most : v >= least && v <= most);
+    if (!fits) {
+        snprintf(rule, sizeof rule, open ? "a number between %g and %g" : "a number from %g to %g",
+                 least, most);
+        refuse_value(r, name, value, rule);
+        return 0;
+    }
+    return v;
+}
+
+static bool boolean(reader *r, const json_t *object, const char *name, bool otherwise)
+{
+    const json_t *value = field(object, name);
+    if (!value || r->status) return otherwise;
+    if (!json_is_boolean(value)) refuse_value(r, name, value, "true or false");
+    return json_is_true(value);
+}
+
+/* A string without a NUL inside, or NULL where absent. */
+static const char *string(reader *r, const json_t *object, const char *name)
+{
+    const json_t *value = field(object, name);
+    if (!value || r->status) return NULL;
+    if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value)) {
+        refuse_value(r, name, value, "a string");
+        return NULL;
+    }
+    return json_string_value(value);
+}
+
+static void refuse_family(reader *r, const char *name, const char *given)
+{
+    const char *types[64], *near;
+    char shown[64], list[256] = "";
+    size_t n = 0;
+    for (const wane_family *f = wane_families; f->model_type && n < 64; f++) {
+        size_t at = strlen(list);
+        types[n] = strcmp(name, "model_type") ? f->architecture : f->model_type;
+        snprintf(list + at, sizeof list - at, "%s%s", n ? ", " : "", types[n]);
+        n++;
+    }
+    near = wane_nearest(given, types, n);
+    wane_escape(shown, sizeof shown, given, strlen(given));
+    refuse(r, WANE_EUNSUPPORTED, "%s \"%s\" is not one that wane computes: %s%s%s%s", name, shown,
+           list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+}
+
+static void read_family(reader *r, const json_t *j, wane_config *c)
+{
+    const char *type = string(r, j, "model_type"), *architecture = NULL;
+    const json_t *list = field(j, "architectures");
+    if (r->status) return;
+    if (list) {
+        const json_t *first = json_array_get(list, 0);
+        if (!json_is_string(first)) {
+            refuse_value(r, "architectures", list, "a list of names");
+            return;
+        }
+        architecture = json_string_value(first);
+    }
+    if (!type && !architecture) {
+        refuse(r, WANE_EFORMAT, "model_type is missing");
+        return;
+    }
+    for (const wane_family *f = wane_families; f->model_type && !c->family; f++)
+        if (type ? !strcmp(type, f->model_type) : !strcmp(architecture, f->architecture))
+            c->family = f;
+    if (!c->family)
+        refuse_family(r, type ? "model_type" : "architecture", type ? type : architecture);
+    else if (architecture && strcmp(architecture, c->family->architecture))
+        refuse_family(r, "architecture", architecture);
+}
+
+static void read_sizes(reader *r, const json_t *j, wane_config *c)
+{
+    c->hidden = integer(r, j, "hidden_size", 1, HIDDEN_MOST, REQUIRED);
+    c->layers = integer(r, j, "num_hidden_layers", 1, LAYERS_MOST, REQUIRED);
+    c->heads = integer(r, j, "num_attention_heads", 1, HEADS_MOST, REQUIRED);
+    c->kv_heads = integer(r, j, "num_key_value_heads", 1, HEADS_MOST, c->heads);
+    c->mlp = integer(r, j, "intermediate_size", 1, MLP_MOST, REQUIRED);
+    c->vocabulary = integer(r, j, "vocab_size", 1, VOCABULARY_MOST, REQUIRED);
+    c->positions = integer(r, j, "max_position_embeddings", 1, POSITIONS_MOST, REQUIRED);
+    c->eps = (float)number(r, j, "rms_norm_eps", 0, 1, true, 1e-6);
+    if (!r->status && !(c->eps > 0 && c->eps < 1))
+        refuse(r, WANE_EFORMAT, "rms_norm_eps is not between 0 and 1 in float32");
+    if (r->status) return;
+    if (c->heads % c->kv_heads)
+        refuse(r, WANE_EFORMAT,
+               "num_key_value_heads is %" PRId64 "; it must divide num_attention_heads, %" PRId64,
+               c->kv_heads, c->heads);
+    int64_t dim = c->family->head_dim;
+    if (!dim && !field(j, "head_dim")) {
+        if (c->hidden % c->heads)
+            refuse(r, WANE_EFORMAT,
+                   "num_attention_heads is %" PRId64
+                   "; without head_dim it must divide hidden_size, %" PRId64,
+                   c->heads, c->hidden);
+        dim = c->hidden / c->heads;
+    }
+    c->head_dim = integer(r, j, "head_dim", 2, HEAD_DIM_MOST, dim);
+    if (c->head_dim % 2 || c->head_dim < 2 || c->head_dim > HEAD_DIM_MOST)
+        refuse(r, WANE_EFORMAT, "head_dim is %" PRId64 "; it must be an even number from 2 to %d",
+               c->head_dim, HEAD_DIM_MOST);
+}
+
+static void read_switches(reader *r, const json_t *j, wane_config *c)
+{
+    const char *act = string(r, j, "hidden_act");
+    char shown[64];
+    if (act && strcmp(act, "silu"))
+        refuse(r, WANE_EUNSUPPORTED, "hidden_act is \"%s\"; wane computes silu",
+               wane_escape(shown, sizeof shown, act, strlen(act)));
+    c->tied = boolean(r, j, "tie_word_embeddings", false);
+    bool attention = boolean(r, j, "attention_bias", false), mlp = boolean(r, j, "mlp_bias", false);
+    if (r->status) return;
+    c->qkv_bias = c->family->qkv_bias || (c->family->biases && attention);
+    c->o_bias = c->family->biases && attention;
+    c->mlp_bias = c->family->biases && mlp;
+}
+
+/* Windows that would count are refused; the rest must still make sense. */
+static void read_windows(reader *r, const json_t *j, const wane_config *c)
+{
+    int64_t window = integer(r, j, "sliding_window", 1, INT64_MAX, 0);
+    bool flag = boolean(r, j, "use_sliding_window", false);
+    const json_t *types = field(j, "layer_types");
+    if (r->status) return;
+    if (c->family->window == WANE_WINDOW_FLAG && flag)
+        refuse(r, WANE_EUNSUPPORTED,
+               "use_sliding_window is true; wane computes full attention only: take a model "
+               "without a window");
+    if (c->family->window == WANE_WINDOW_ALWAYS && window)
+        refuse(r, WANE_EUNSUPPORTED,
+               "sliding_window is %" PRId64
+               "; wane computes full attention only: take a model without a window",
+               window);
+    if (!types) return;
+    if (!json_is_array(types) || (int64_t)json_array_size(types) != c->layers) {
+        refuse(r, WANE_EFORMAT,
+               "layer_types must be a list of num_hidden_layers (%" PRId64 ") names", c->layers);
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const json_t *type = json_array_get(types, i);
+        char shown[64];
+        if (json_is_string(type) && !strcmp(json_string_value(type), "full_attention")) continue;
+        refuse(r, WANE_EUNSUPPORTED, "layer_types[%zu] is %s; wane computes full_attention", i,
+               show(shown, sizeof shown, type));
+    }
+}
+
+static void read_rope(reader *r, const json_t *j, wane_config *c)
+{
+    static const char *const spelling[] = {"rope_parameters", "rope_scaling"};
+    const json_t *rope = NULL;
+    for (int i = 0; i < 2 && !rope && !r->status; i++) {
+        rope = field(j, spelling[i]);
+        if (rope && !json_is_object(rope)) refuse_value(r, spelling[i], rope, "an object or null");
+    }
+    if (r->status) return;
+    const double tiny = 0, huge = 1e15;
+    bool inside = rope && field(rope, "rope_theta");
+    c->rope_theta = number(r, inside ? rope : j, "rope_theta", tiny, huge, true, 10000.0);
+    const json_t *rotated = rope && field(rope, "partial_rotary_factor") ? rope : j;
+    if (number(r, rotated, "partial_rotary_factor", 0, 1, false, 1.0) != 1.0)
+        refuse(r, WANE_EUNSUPPORTED, "partial_rotary_factor is not 1; wane turns whole heads");
+    if (!rope || r->status) return;
+
+    const char *kind = string(r, rope, "rope_type");
+    if (!kind) kind = string(r, rope, "type"); /* before Transformers 4.43 */
+    if (r->status) return;
+    if (!kind || !strcmp(kind, "default")) {
+        c->rope = WANE_ROPE_DEFAULT;
+        /* rope_parameters keyed by kinds of layers: a model that mixes them */
+        const char *key;
+        json_t *value;
+        json_object_foreach((json_t *)rope, key, value) if (json_is_object(value))
+            refuse(r, WANE_EUNSUPPORTED, "rope_parameters differ by layer; wane turns all alike");
+        return;
+    }
+    if (strcmp(kind, "linear") && strcmp(kind, "llama3")) {
+        char shown[64];
+        refuse(r, WANE_EUNSUPPORTED,
+               "rope_type is \"%s\"; wane computes default, linear and llama3",
+               wane_escape(shown, sizeof shown, kind, strlen(kind)));
+        return;
+    }
+    c->rope = kind[1] == 'i' ? WANE_ROPE_LINEAR : WANE_ROPE_LLAMA3;
+    c->rope_factor = number(r, rope, "factor", 1, 1e6, false, NAN);
+    if (c->rope == WANE_ROPE_LINEAR) return;
+    c->rope_low = number(r, rope, "low_freq_factor", 0, 1e6, true, NAN);
+    c->rope_high = number(r, rope, "high_freq_factor", 0, 1e6, true, NAN);
+    c->rope_original =
+        (double)integer(r, rope, "original_max_position_embeddings", 1, POSITIONS_MOST, REQUIRED);
+    if (c->rope_high <= c->rope_low)
+        refuse(r, WANE_EFORMAT, "high_freq_factor is %g; it must be above low_freq_factor, %g",
+               c->rope_high, c->rope_low);
+}
+
+static bool add_eos(wane_config *c, int64_t id)
+{
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == id) return true;
+    if (c->n_eos == EOS_MOST) return false;
+    c->eos[c->n_eos++] = (int32_t)id;
+    return true;
+}
+
+/* eos_token_id: a number, a list of numbers or null */
+static void read_eos(reader *r, const json_t *j, wane_config *c)
+{
+    const json_t *value = field(j, "eos_token_id");
+    if (!value || r->status) return;
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; i < n && !r->status; i++) {
+        const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        char rule[96];
+        snprintf(rule, sizeof rule, "an id (or a list of them) below vocab_size, %" PRId64,
+                 c->vocabulary);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) >= c->vocabulary)
+            refuse_value(r, "eos_token_id", value, rule);
+        else if (!add_eos(c, json_integer_value(id)))
+            refuse(r, WANE_EUNSUPPORTED, "eos_token_id has more than %d ids", EOS_MOST);
+    }
+}
+
+static void read_tokens(reader *r, const json_t *j, wane_config *c)
+{
+    c->bos = (int32_t)integer(r, j, "bos_token_id", 0, c->vocabulary - 1, -1);
+    /* -1: how the first Llama checkpoints spell "none" */
+    c->pad = (int32_t)integer(r, j, "pad_token_id", -1, c->vocabulary - 1, -1);
+    read_eos(r, j, c);
+}
+
+static void read_config(reader *r, wane_config *c)
+{
+    const json_t *j = c->json;
+    if (!json_is_object(j)) {
+        refuse(r, WANE_EFORMAT, "is not a JSON object");
+        return;
+    }
+    read_family(r, j, c);
+    read_sizes(r, j, c);
+    read_switches(r, j, c);
+    read_windows(r, j, c);
+    read_rope(r, j, c);
+    read_tokens(r, j, c);
+    const json_t *quantization = field(j, "quantization_config");
+    if (quantization && !json_is_object(quantization))
+        refuse_value(r, "quantization_config", quantization, "an object or null");
+}
+
+static wane_status join(char **out, const char *dir, const char *name, wane_err *e)
+{
+    if (asprintf(out, "%s/%s", dir, name) >= 0) return WANE_OK;
+    *out = NULL;
+    return wane_fail(e, WANE_EOOM, "host: no memory for a path");
+}
+
+wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e)
+{
+    char *path = NULL, *generation = NULL;
+    json_t *more = NULL;
+    wane_config c = {0};
+    memset(config, 0, sizeof *config);
+    wane_status s = join(&path, dir, "config.json", e);
+    if (!s) s = join(&generation, dir, "generation_config.json", e);
+    if (!s) s = wane_json_load(path, FILE_MOST, &c.json, e);
+    if (s) goto done;
+    reader r = {.path = path, .e = e};
+    read_config(&r, &c);
+    s = r.status;
+    if (s || access(generation, F_OK)) goto done;
+    s = wane_json_load(generation, FILE_MOST, &more, e);
+    if (s) goto done;
+    r.path = generation;
+    if (!json_is_object(more)) refuse(&r, WANE_EFORMAT, "is not a JSON object");
+    read_eos(&r, more, &c);
+    s = r.status;
+done:
+    if (s)
+        json_decref(c.json);
+    else
+        *config = c;
+    json_decref(more);
+    free(path);
+    free(generation);
+    return s;
+}
+
+void wane_config_free(wane_config *c)
+{
+    json_decref(c->json);
+    memset(c, 0, sizeof *c);
+}
+
+const json_t *wane_config_quantization(const wane_config *c)
+{
+    return field(c->json, "quantization_config");
+}
+
+void wane_config_frequencies(const wane_config *c, float *out)
+{
+    const float factor = (float)c->rope_factor, turn = 6.283185307179586f;
+    for (int64_t i = 0; i < c->head_dim / 2; i++) {
+        float f = 1.0f / powf((float)c->rope_theta, (float)(2 * i) / (float)c->head_dim);
+        if (c->rope == WANE_ROPE_LINEAR) f /= factor;
+        if (c->rope == WANE_ROPE_LLAMA3) {
+            /* wave lengths that fit `high` times into the trained context stay, those that fit less
+             * than `low` times are stretched by the factor, and between the two both are mixed */
+            float original = (float)c->rope_original, low = (float)c->rope_low,
+                  high = (float)c->rope_high, wave = turn / f;
+            float smooth = (original / wave - low) / (high - low);
+            if (wave > original / low)
+                f /= factor;
+            else if (wave >= original / high)
+                f = (1.0f - smooth) * f / factor + smooth * f;
+        }
+        out[i] = f;
+    }
+}

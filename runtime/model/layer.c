@@ -1,0 +1,221 @@
+/* layer.c - the tensors of one layer: their names, their shapes, reading them from a dense
+ * checkpoint, moving them between devices. See model.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/model.h"
+
+static const char *const linear_names[WANE_LINEARS] = {
+    [WANE_Q_PROJ] = "self_attn.q_proj", [WANE_K_PROJ] = "self_attn.k_proj",
+    [WANE_V_PROJ] = "self_attn.v_proj", [WANE_O_PROJ] = "self_attn.o_proj",
+    [WANE_GATE_PROJ] = "mlp.gate_proj", [WANE_UP_PROJ] = "mlp.up_proj",
+    [WANE_DOWN_PROJ] = "mlp.down_proj",
+};
+
+/* The norms of a layer: where they lie in the struct, and what they are called. */
+static const struct {
+    const char *name;
+    size_t at;
+    bool of_heads; /* only with qk_norm, and of width d */
+} norms[] = {
+    {"input_layernorm.weight", offsetof(wane_layer, input_norm), false},
+    {"post_attention_layernorm.weight", offsetof(wane_layer, post_norm), false},
+    {"self_attn.q_norm.weight", offsetof(wane_layer, q_norm), true},
+    {"self_attn.k_norm.weight", offsetof(wane_layer, k_norm), true},
+};
+enum { NORMS = sizeof norms / sizeof *norms };
+
+static wane_tensor **norm_at(const wane_layer *l, int n)
+{
+    return (wane_tensor **)((char *)(uintptr_t)l + norms[n].at);
+}
+
+const char *wane_linear_name(wane_linear_id id)
+{
+    return (unsigned)id < WANE_LINEARS ? linear_names[id] : "unknown";
+}
+
+void wane_linear_shape(const wane_config *c, wane_linear_id id, int64_t *m, int64_t *k)
+{
+    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    *m = id == WANE_Q_PROJ                            ? q
+         : id == WANE_K_PROJ || id == WANE_V_PROJ     ? kv
+         : id == WANE_GATE_PROJ || id == WANE_UP_PROJ ? c->mlp
+                                                      : c->hidden;
+    *k = id == WANE_O_PROJ ? q : id == WANE_DOWN_PROJ ? c->mlp : c->hidden;
+}
+
+bool wane_linear_has_bias(const wane_config *c, wane_linear_id id)
+{
+    return id <= WANE_V_PROJ ? c->qkv_bias : id == WANE_O_PROJ ? c->o_bias : c->mlp_bias;
+}
+
+const char *wane_layer_name(char out[WANE_NAME], int i, const char *part)
+{
+    snprintf(out, WANE_NAME, "model.layers.%d.%s", i, part);
+    return out;
+}
+
+wane_layer *wane_layer_new(void)
+{
+    wane_layer *l = calloc(1, sizeof *l);
+    if (l) l->refs = 1;
+    return l;
+}
+
+wane_layer *wane_layer_retain(wane_layer *l)
+{
+    if (l) l->refs++;
+    return l;
+}
+
+void wane_layer_release(wane_layer *l)
+{
+    if (!l || --l->refs > 0) return;
+    for (int n = 0; n < NORMS; n++) wane_tensor_release(*norm_at(l, n));
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        wane_tensor_release(l->linear[id].weight);
+        wane_quantized_release(l->linear[id].quantized);
+        wane_tensor_release(l->linear[id].bias);
+    }
+    free(l);
+}
+
+static wane_status no_memory(wane_err *e)
+{
+    return wane_fail(e, WANE_EOOM, "host: no memory for the description of a layer");
+}
+
+static wane_status copy(wane_tensor *t, wane_device *d, wane_tensor **out, wane_err *e)
+{
+    return t ? wane_tensor_copy_to(t, d, t->dtype, out, e) : WANE_OK;
+}
+
+wane_status wane_layer_copy_to(const wane_layer *l, wane_device *d, wane_layer **out, wane_err *e)
+{
+    *out = NULL;
+    wane_layer *c = wane_layer_new();
+    if (!c) return no_memory(e);
+    wane_status s = WANE_OK;
+    for (int n = 0; n < NORMS && !s; n++) s = copy(*norm_at(l, n), d, norm_at(c, n), e);
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        const wane_linear *from = &l->linear[id];
+        wane_linear *to = &c->linear[id];
+        s = copy(from->weight, d, &to->weight, e);
+        if (!s) s = copy(from->bias, d, &to->bias, e);
+        if (!s && from->quantized)
+            s = wane_quantized_copy_to(from->quantized, d, &to->quantized, e);
+    }
+    if (s)
+        wane_layer_release(c);
+    else
+        *out = c;
+    return s;
+}
+
+static uint64_t tensor_bytes(const wane_tensor *t)
+{
+    return t ? wane_tensor_bytes(t) : 0;
+}
+
+uint64_t wane_layer_bytes(const wane_layer *l)
+{
+    uint64_t bytes = 0;
+    for (int n = 0; n < NORMS; n++) bytes += tensor_bytes(*norm_at(l, n));
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        const wane_linear *p = &l->linear[id];
+        bytes += tensor_bytes(p->weight) + tensor_bytes(p->bias);
+        if (p->quantized) bytes += wane_quantized_bytes(p->quantized);
+    }
+    return bytes;
+}
+
+static const char *linear_part(char out[WANE_NAME], int i, int id, const char *suffix)
+{
+    snprintf(out, WANE_NAME, "model.layers.%d.%s.%s", i, linear_names[id], suffix);
+    return out;
+}
+
+wane_status wane_layer_read_plain(const wane_checkpoint *c, int i, wane_device *d, wane_layer *l,
+                                  wane_err *e)
+{
+    char name[WANE_NAME];
+    wane_status s = WANE_OK;
+    for (int n = 0; n < NORMS && !s; n++) {
+        int64_t width = norms[n].of_heads ? c->config.head_dim : c->config.hidden;
+        if (norms[n].of_heads && !c->config.family->qk_norm) continue;
+        s = wane_checkpoint_get(c, wane_layer_name(name, i, norms[n].name), 1, &width, d,
+                                norm_at(l, n), e);
+    }
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        int64_t m, k;
+        if (!wane_linear_has_bias(&c->config, id)) continue;
+        wane_linear_shape(&c->config, id, &m, &k);
+        s = wane_checkpoint_get(c, linear_part(name, i, id, "bias"), 1, &m, d, &l->linear[id].bias,
+                                e);
+    }
+    return s;
+}
+
+wane_status wane_layer_read_dense(const wane_checkpoint *c, int i, wane_linear_id id,
+                                  wane_device *d, wane_layer *l, wane_err *e)
+{
+    char name[WANE_NAME];
+    int64_t shape[2];
+    wane_linear_shape(&c->config, id, &shape[0], &shape[1]);
+    return wane_checkpoint_get(c, linear_part(name, i, id, "weight"), 2, shape, d,
+                               &l->linear[id].weight, e);
+}
+
+static uint64_t entry_bytes(const wane_checkpoint *c, const char *name)
+{
+    const wane_entry *t = wane_checkpoint_find(c, name, NULL);
+    return t ? t->end - t->begin : 0;
+}
+
+uint64_t wane_layer_plain_bytes(const wane_checkpoint *c, int i)
+{
+    char name[WANE_NAME];
+    uint64_t bytes = 0;
+    for (int n = 0; n < NORMS; n++)
+        if (!norms[n].of_heads || c->config.family->qk_norm)
+            bytes += entry_bytes(c, wane_layer_name(name, i, norms[n].name));
+    for (int id = 0; id < WANE_LINEARS; id++)
+        if (wane_linear_has_bias(&c->config, id))
+            bytes += entry_bytes(c, linear_part(name, i, id, "bias"));
+    return bytes;
+}
+
+static wane_status dense_layer(void *self, int i, wane_device *d, wane_layer **out, wane_err *e)
+{
+    *out = NULL;
+    wane_layer *l = wane_layer_new();
+    if (!l) return no_memory(e);
+    wane_status s = wane_layer_read_plain(self, i, d, l, e);
+    for (int id = 0; id < WANE_LINEARS && !s; id++) s = wane_layer_read_dense(self, i, id, d, l, e);
+    if (s)
+        wane_layer_release(l);
+    else
+        *out = l;
+    return s;
+}
+
+static uint64_t dense_bytes(void *self, int i)
+{
+    char name[WANE_NAME];
+    uint64_t bytes = wane_layer_plain_bytes(self, i);
+    for (int id = 0; id < WANE_LINEARS; id++)
+        bytes += entry_bytes(self, linear_part(name, i, id, "weight"));
+    return bytes;
+}
+
+static void dense_release(void *self)
+{
+    wane_checkpoint_release(self);
+}
+
+wane_layer_source wane_dense_source(wane_checkpoint *c)
+{
+    return (wane_layer_source){dense_layer, dense_bytes, dense_release, wane_checkpoint_retain(c)};
+}
