@@ -183,7 +183,7 @@ typedef struct wane_kernels {
 
     /* the transformer */
     wane_status (*embed)(wane_dev *, wane_mat y, wane_mat ids, wane_mat table); /* ids I32 (n,1) */
-    wane_status (*rmsnorm)(wane_dev *, wane_mat y, wane_mat x, wane_mat gain, float eps); /* by row */
+    wane_status (*rmsnorm)(wane_dev *, wane_mat y, wane_mat x, wane_mat gain, float eps); /* by row; y may be x */
     wane_status (*rope)(wane_dev *, wane_mat x, wane_mat position, wane_mat frequency,
                         float scale); /* in place: x (n, h*d), position I32 (n,1), frequency F32 (1,d/2), pairs
                                          (i, i+d/2) as in Hugging Face models; scale times sine and cosine */

@@ -1,0 +1,164 @@
+/* model.c - a checkpoint, a source of layers and a device, and what of it lies there. See model.h.
+ */
+#include "runtime/model/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/units.h"
+
+static const char EMBEDDING[] = "model.embed_tokens.weight", NORM[] = "model.norm.weight",
+                  HEAD[] = "lm_head.weight";
+
+wane_status wane_model_new_from(wane_checkpoint *c, wane_layer_source source, wane_device *device,
+                                wane_device *host, wane_model **out, wane_err *e)
+{
+    *out = NULL;
+    wane_model *m = calloc(1, sizeof *m);
+    if (!m) {
+        source.release(source.self);
+        return wane_fail(e, WANE_EOOM, "host: no memory for a model's description");
+    }
+    m->refs = 1;
+    m->checkpoint = wane_checkpoint_retain(c);
+    m->config = &c->config;
+    m->device = wane_device_retain(device);
+    m->host = wane_device_retain(host);
+    m->source = source;
+    *out = m;
+    return WANE_OK;
+}
+
+wane_status wane_model_new(wane_checkpoint *c, wane_device *device, wane_device *host,
+                           wane_model **out, wane_err *e)
+{
+    *out = NULL;
+    wane_status s = wane_checkpoint_check_dense(c, e);
+    return s ? s : wane_model_new_from(c, wane_dense_source(c), device, host, out, e);
+}
+
+wane_model *wane_model_retain(wane_model *m)
+{
+    m->refs++;
+    return m;
+}
+
+void wane_model_release(wane_model *m)
+{
+    if (!m || --m->refs > 0) return;
+    wane_model_unload(m);
+    m->source.release(m->source.self);
+    wane_checkpoint_release(m->checkpoint);
+    wane_device_release(m->device);
+    wane_device_release(m->host);
+    free(m);
+}
+
+static uint64_t entry_bytes(const wane_model *m, const char *name)
+{
+    const wane_entry *t = wane_checkpoint_find(m->checkpoint, name, NULL);
+    return t ? t->end - t->begin : 0;
+}
+
+uint64_t wane_model_bytes(const wane_model *m)
+{
+    uint64_t bytes = (uint64_t)m->config->head_dim / 2 * sizeof(float);
+    bytes += entry_bytes(m, EMBEDDING) + entry_bytes(m, NORM);
+    if (!m->config->tied) bytes += entry_bytes(m, HEAD);
+    for (int i = 0; i < m->config->layers; i++) bytes += m->source.bytes(m->source.self, i);
+    return bytes;
+}
+
+/* Refuses before anything is read: a failure halfway would have cost minutes of reading. */
+static wane_status check_room(const wane_model *m, wane_err *e)
+{
+    uint64_t bytes = wane_model_bytes(m), room = wane_device_room(m->device);
+    if (bytes <= room) return WANE_OK;
+    char dir[320], asked[24], left[24], all[48] = "";
+    if (m->device->budget != UINT64_MAX) {
+        wane_bytes_format(asked, sizeof asked, m->device->budget);
+        snprintf(all, sizeof all, " of %s", asked);
+    }
+    wane_bytes_format(asked, sizeof asked, bytes);
+    wane_bytes_format(left, sizeof left, room);
+    wane_escape(dir, sizeof dir, m->checkpoint->dir, strlen(m->checkpoint->dir));
+    wane_fail(e, WANE_EOOM,
+              "%s: out of memory: %s takes %s, %s%s free; raise memory = or take a smaller model",
+              m->device->name, dir, asked, left, all);
+    wane_err_at(e, "load", NULL, m->checkpoint->dir);
+    if (e) {
+        e->requested = bytes;
+        e->free = room;
+        snprintf(e->device, sizeof e->device, "%s", m->device->name);
+    }
+    return WANE_EOOM;
+}
+
+static wane_status load_frequency(wane_model *m, wane_err *e)
+{
+    int64_t half = m->config->head_dim / 2;
+    float *f = malloc((size_t)half * sizeof *f);
+    if (!f) return wane_fail(e, WANE_EOOM, "host: no memory for the rope frequencies");
+    wane_config_frequencies(m->config, f);
+    wane_status s = wane_tensor_new2(m->device, WANE_F32, 1, half, &m->frequency, e);
+    if (!s) s = wane_tensor_put(m->frequency, f, e);
+    free(f);
+    return s;
+}
+
+static wane_status load(wane_model *m, wane_err *e)
+{
+    const wane_config *c = m->config;
+    const int64_t table[] = {c->vocabulary, c->hidden};
+    wane_status s =
+        wane_checkpoint_get(m->checkpoint, EMBEDDING, 2, table, m->device, &m->embedding, e);
+    if (!s)
+        s = wane_checkpoint_get(m->checkpoint, NORM, 1, &c->hidden, m->device, &m->final_norm, e);
+    if (!s && !c->tied)
+        s = wane_checkpoint_get(m->checkpoint, HEAD, 2, table, m->device, &m->head, e);
+    if (!s) s = load_frequency(m, e);
+    m->layer = calloc((size_t)c->layers, sizeof(wane_layer *));
+    if (!s && !m->layer) s = wane_fail(e, WANE_EOOM, "host: no memory for a list of layers");
+    for (int i = 0; i < c->layers && !s; i++) {
+        s = wane_device_poll(m->device, e);
+        if (!s) s = m->source.layer(m->source.self, i, m->device, &m->layer[i], e);
+    }
+    return s;
+}
+
+wane_status wane_model_load(wane_model *m, wane_err *e)
+{
+    if (m->layer) return WANE_OK;
+    wane_status s = check_room(m, e);
+    if (!s) s = load(m, e);
+    if (s) wane_model_unload(m);
+    if (s) wane_err_at(e, "load", NULL, m->checkpoint->dir);
+    return s;
+}
+
+void wane_model_unload(wane_model *m)
+{
+    for (int i = 0; m->layer && i < m->config->layers; i++) wane_layer_release(m->layer[i]);
+    free(m->layer);
+    wane_tensor_release(m->embedding);
+    wane_tensor_release(m->final_norm);
+    wane_tensor_release(m->head);
+    wane_tensor_release(m->frequency);
+    m->layer = NULL;
+    m->embedding = m->final_norm = m->head = m->frequency = NULL;
+}
+
+wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
+{
+    *out = NULL;
+    if (i < 0 || i >= m->config->layers)
+        return wane_fail(e, WANE_EARG, "no layer %d in a model of %" PRId64, i + 1,
+                         m->config->layers);
+    if (m->layer) {
+        *out = wane_layer_retain(m->layer[i]);
+        return WANE_OK;
+    }
+    return m->source.layer(m->source.self, i, m->device, out, e);
+}
