@@ -1,0 +1,54 @@
+--- What a model is, read off what is stored: its name, a hash of its weights, its size, its label.
+local core = require "wane.core"
+
+local fingerprint = {}
+
+local WEIGHTS = "%.safetensors$"
+local ALSO = { ["config.json"] = true, ["tokenizer.json"] = true, ["tokenizer_config.json"] = true,
+               ["chat_template.jinja"] = true, ["generation_config.json"] = true }
+
+--- The last part of the model's folder.
+function fingerprint.name(model) return (model.dir:gsub("/+$", ""):match("([^/]+)$")) or model.dir end
+
+--- SHA-256 over every file of a folder that changes what the model says: weights, config, tokenizer, template.
+-- @param dir string
+-- @return string  64 hex digits
+-- @error io
+function fingerprint.of_dir(dir)
+  local parts = {}
+  for _, name in ipairs(core.files.list(dir)) do
+    if name:find(WEIGHTS) or ALSO[name] then
+      parts[#parts + 1] = name .. " " .. core.files.sha256_file(dir .. "/" .. name)
+    end
+  end
+  return core.files.sha256(table.concat(parts, "\n"))
+end
+
+--- The same of a model: of its folder, or where it was only just made, of its source and how it was made.
+function fingerprint.of(model)
+  local of_dir = fingerprint.of_dir(model.dir)
+  local q = model.quantization
+  if not q or q.dir == model.dir then return of_dir end
+  return core.files.sha256(of_dir .. "\n" .. core.json.encode { q.plan or q.label, q.calibration or {} })
+end
+
+--- Bytes of the weights as the files hold them, and bits for each weight of the model.
+-- @return integer, number
+function fingerprint.size(model)
+  local bytes = 0
+  for _, name in ipairs(core.files.list(model.dir)) do
+    if name:find(WEIGHTS) then bytes = bytes + core.files.size(model.dir .. "/" .. name) end
+  end
+  local q = model.quantization
+  if q and q.dir ~= model.dir then bytes = model.bytes end -- not saved: what lies in memory
+  return bytes, 8 * bytes / model.parameters
+end
+
+--- How a quantized model is stored, read off its tensors.
+function fingerprint.label(model)
+  local q = model.quantization
+  return { method = q.method, bits = q.bits, group_size = q.group_size, symmetric = q.symmetric,
+           activation_bits = q.activation_bits, label = q.label, calibration = q.calibration }
+end
+
+return fingerprint
