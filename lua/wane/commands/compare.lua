@@ -16,7 +16,7 @@ return {
   summary = "compare two evaluations, question by question",
   arguments = { { name = "baseline", doc = "JSON of wane eval --out" }, { name = "result", doc = "the other one" } },
   options = {
-    { name = "gate", kind = "number", doc = "fail with exit code 8 where more points are lost than this, beyond chance" },
+    { name = "gate", kind = "number", doc = "exit code 8 where more points than this are lost, beyond chance" },
   },
   json = true,
   run = function(o)

@@ -39,7 +39,7 @@ return {
   summary = "ask a model the questions of the sets",
   arguments = { { name = "model", doc = "folder of the model, or a hub id" } },
   options = {
-    { name = "trunc_eval", kind = "integer", default = 0, doc = "the first so many records of each set; 0 or less: all" },
+    { name = "trunc_eval", kind = "integer", default = 0, doc = "the first so many records of each set; 0: all" },
     { name = "tasks", kind = "list", default = { "arc", "boolq", "squad_v2", "openmath" }, doc = "question sets" },
     { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl" },
     { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
