@@ -1,0 +1,123 @@
+/* open.c - a folder to a model: dense ones as they are, packed ones through their packing, layer by layer. */
+#include "runtime/save/save.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/base/files.h"
+
+typedef struct {
+    wane_checkpoint *checkpoint;
+    const wane_packing *packing;
+    wane_device *host;
+} packed;
+
+static void matrix_name(char out[WANE_NAME], int i, int id)
+{
+    wane_layer_name(out, i, wane_linear_name(id));
+}
+
+/* Codes are decoded on the host and then moved: only the layer itself ever lies on the device. */
+static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_layer *l, wane_err *e)
+{
+    char name[WANE_NAME];
+    int64_t m, k;
+    wane_quantized *q = NULL;
+    matrix_name(name, i, id);
+    if (!p->packing->holds(p->checkpoint, name)) return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
+    wane_linear_shape(&p->checkpoint->config, id, &m, &k);
+    wane_status s = p->packing->decode(p->checkpoint, name, m, k, p->host, &q, e);
+    if (!s) s = wane_quantized_copy_to(q, d, &l->linear[id].quantized, e);
+    wane_quantized_release(q);
+    return s;
+}
+
+static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **out, wane_err *e)
+{
+    packed *p = self;
+    wane_layer *l = wane_layer_new();
+    *out = NULL;
+    if (!l) return wane_fail(e, WANE_EOOM, "no memory for a layer");
+    wane_status s = wane_layer_read_plain(p->checkpoint, i, d, l, e);
+    for (int id = 0; id < WANE_LINEARS && !s; id++) s = packed_linear(p, i, id, d, l, e);
+    if (s) wane_layer_release(l);
+    else *out = l;
+    return s;
+}
+
+/* From the headers: what lies in the file under the layer's prefix is what lies on the device, but for the zero
+ * points, which are bytes there, and the shapes, which are not needed. */
+static uint64_t packed_bytes(void *self, int i)
+{
+    packed *p = self;
+    char prefix[WANE_NAME];
+    wane_layer_name(prefix, i, "");
+    size_t length = strlen(prefix);
+    uint64_t bytes = 0;
+    for (size_t t = 0; t < p->checkpoint->count; t++) {
+        const wane_entry *entry = p->checkpoint->tensor[t].entry;
+        if (strncmp(entry->name, prefix, length)) continue;
+        const char *end = strrchr(entry->name, '.');
+        if (!strcmp(end, ".weight_shape")) continue;
+        bytes += entry->end - entry->begin;
+        if (!strcmp(end, ".weight_zero_point") && entry->rank == 2) {
+            char matrix[WANE_NAME];
+            snprintf(matrix, sizeof matrix, "%.*s", (int)(end - entry->name), entry->name);
+            for (int id = 0; id < WANE_LINEARS; id++) {
+                char name[WANE_NAME];
+                int64_t m, k;
+                matrix_name(name, i, id);
+                wane_linear_shape(&p->checkpoint->config, id, &m, &k);
+                if (!strcmp(name, matrix)) bytes += (uint64_t)(m * entry->shape[1]) - (entry->end - entry->begin);
+            }
+        }
+    }
+    return bytes;
+}
+
+static void packed_release(void *self)
+{
+    packed *p = self;
+    wane_checkpoint_release(p->checkpoint);
+    wane_device_release(p->host);
+    free(p);
+}
+
+static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, wane_device *d, wane_device *host,
+                               wane_model **out, wane_err *e)
+{
+    packed *p = calloc(1, sizeof *p);
+    if (!p) return wane_fail(e, WANE_EOOM, "no memory to open %s", c->dir);
+    *p = (packed){wane_checkpoint_retain(c), packing, wane_device_retain(host)};
+    return wane_model_new_from(c, (wane_layer_source){packed_layer, packed_bytes, packed_release, p}, d, host, out,
+                               e);
+}
+
+wane_status wane_open_model(const char *dir, wane_device *d, wane_device *host, wane_model **out, wane_err *e)
+{
+    wane_checkpoint *c = NULL;
+    *out = NULL;
+    wane_status s = wane_checkpoint_open(dir, &c, e);
+    if (s) return s;
+    const json_t *config = wane_config_quantization(&c->config);
+    const wane_packing *packing = config ? wane_packing_for(config) : NULL;
+    s = packing ? open_packed(c, packing, d, host, out, e) : wane_model_new(c, d, host, out, e);
+    wane_checkpoint_release(c);
+    return s;
+}
+
+wane_status wane_open_report(const char *dir, char **out, wane_err *e)
+{
+    char *path;
+    struct stat st;
+    size_t length;
+    *out = NULL;
+    if (asprintf(&path, "%s/wane.json", dir) < 0) return wane_fail(e, WANE_EOOM, "no memory for a path");
+    wane_status s = stat(path, &st) && errno == ENOENT ? WANE_OK
+                                                       : wane_file_read_all(path, 64u << 20, out, &length, e);
+    free(path);
+    return s;
+}

@@ -1,0 +1,339 @@
+/* save.c - a quantized model to a folder: weights in shards, config, tokenizer, report; read back before it gets
+ * its name.
+ *
+ * Everything goes into DIR.partial-PID beside DIR. One layer is on the host at a time but for those that wait for
+ * their shard to be full. config.json is the source's own text with one member more, so that nothing in it changes. */
+#include "runtime/save/save.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/files.h"
+#include "runtime/model/model.h"
+
+enum { PATH = 4096 };
+
+typedef struct {
+    wane_model *model;
+    const wane_packing *packing;
+    const wane_save_options *options;
+    char dir[PATH]; /* the temporary one */
+    wane_parts parts; /* of the shard being filled */
+    int shards;
+    uint64_t bytes; /* of all tensors so far */
+    json_t *map;    /* tensor -> shard number, until the names are known */
+    wane_packed_grid grid;
+} saving;
+
+/* The one grid of all matrices, and that the packing can hold each. A group as wide as some matrices is no matter
+ * where all have it: whole rows are told apart by every matrix having one scale a row. */
+static wane_status find_grid(saving *v, wane_err *e)
+{
+    bool rows = true, found = false;
+    int64_t group = 0;
+    wane_status s = WANE_OK;
+    for (int i = 0; i < (int)v->model->config->layers && !s; i++) {
+        wane_layer *l = NULL;
+        s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
+        for (int id = 0; id < WANE_LINEARS && !s; id++) {
+            const wane_quantized *q = l->linear[id].quantized;
+            char name[WANE_NAME];
+            wane_layer_name(name, i, wane_linear_name(id));
+            if (!q) {
+                s = wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack", name);
+                break;
+            }
+            s = v->packing->check(q, name, e);
+            if (s) break;
+            wane_packed_grid g = {q->bits, q->act_bits, q->group, !q->zero, NULL};
+            rows = rows && q->group == q->k;
+            if (!found) v->grid = g, group = q->group, found = true;
+            else if (g.bits != v->grid.bits || g.act_bits != v->grid.act_bits || g.symmetric != v->grid.symmetric ||
+                     (!rows && g.group != group))
+                s = wane_fail(e, WANE_EUNSUPPORTED, "%s has another grid than the matrices before it", name);
+        }
+        wane_layer_release(l);
+    }
+    if (rows) v->grid.group = -1;
+    static const char *const dense[] = {"lm_head", NULL};
+    v->grid.dense = dense;
+    return s;
+}
+
+static wane_status flush_shard(saving *v, wane_err *e)
+{
+    char path[PATH + 64];
+    if (!v->parts.count) return WANE_OK;
+    v->shards++;
+    for (size_t i = 0; i < v->parts.count; i++)
+        if (json_object_set_new(v->map, v->parts.named[i].name, json_integer(v->shards)))
+            return wane_fail(e, WANE_EOOM, "no memory for the index");
+    snprintf(path, sizeof path, "%s/shard-%05d.safetensors", v->dir, v->shards);
+    v->bytes += v->parts.bytes;
+    wane_status s = wane_safetensors_write(path, v->parts.named, v->parts.count, NULL, e);
+    wane_parts_clear(&v->parts);
+    return s;
+}
+
+static wane_status maybe_flush(saving *v, wane_err *e)
+{
+    uint64_t most = v->options->shard_bytes ? v->options->shard_bytes : 5000000000u;
+    return v->parts.bytes >= most ? flush_shard(v, e) : WANE_OK;
+}
+
+static wane_status add(saving *v, const char *prefix, const char *suffix, wane_tensor *t, wane_err *e)
+{
+    return t ? wane_parts_add(&v->parts, prefix, suffix, wane_tensor_retain(t), e) : WANE_OK;
+}
+
+static wane_status save_layer(saving *v, int i, wane_err *e)
+{
+    wane_layer *l = NULL;
+    char name[WANE_NAME];
+    wane_status s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
+    if (s) return s;
+    s = add(v, wane_layer_name(name, i, "input_layernorm"), "weight", l->input_norm, e);
+    if (!s) s = add(v, wane_layer_name(name, i, "post_attention_layernorm"), "weight", l->post_norm, e);
+    if (!s) s = add(v, wane_layer_name(name, i, "self_attn.q_norm"), "weight", l->q_norm, e);
+    if (!s) s = add(v, wane_layer_name(name, i, "self_attn.k_norm"), "weight", l->k_norm, e);
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        const wane_linear *linear = &l->linear[id];
+        wane_layer_name(name, i, wane_linear_name(id));
+        s = add(v, name, "bias", linear->bias, e);
+        if (!s) s = v->packing->encode(linear->quantized, name, v->model->host, &v->parts, e);
+    }
+    wane_layer_release(l);
+    return s ? s : maybe_flush(v, e);
+}
+
+/* What is no layer: embedding, final norm, a head of its own; as stored, under their full names. */
+static wane_status save_rest(saving *v, wane_err *e)
+{
+    const wane_checkpoint *c = v->model->checkpoint;
+    wane_status s = WANE_OK;
+    for (size_t i = 0; i < c->count && !s; i++) {
+        const wane_entry *entry = c->tensor[i].entry;
+        bool bare = strncmp(entry->name, "model.", 6) && strncmp(entry->name, "lm_head.", 8);
+        char name[PATH];
+        snprintf(name, sizeof name, "%s%s", bare ? "model." : "", entry->name);
+        if (!strncmp(name, "model.layers.", 13)) continue;
+        if (v->model->config->tied && !strcmp(name, "lm_head.weight")) continue; /* the embedding, once */
+        wane_tensor *t = NULL;
+        s = wane_safetensors_load(c->tensor[i].shard, entry, v->model->host, &t, e);
+        if (!s) s = wane_parts_add(&v->parts, name, NULL, t, e);
+        if (!s) s = maybe_flush(v, e);
+    }
+    return s;
+}
+
+/* Shards get their final names once it is known how many they are; more than one gets an index. */
+static wane_status name_shards(saving *v, wane_err *e)
+{
+    char from[PATH + 64], to[PATH + 64], shown[64];
+    for (int i = 1; i <= v->shards; i++) {
+        if (v->shards == 1) snprintf(shown, sizeof shown, "model.safetensors");
+        else snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", i, v->shards);
+        snprintf(from, sizeof from, "%s/shard-%05d.safetensors", v->dir, i);
+        snprintf(to, sizeof to, "%s/%s", v->dir, shown);
+        if (rename(from, to)) return wane_fail_io(e, "rename", from);
+    }
+    if (v->shards == 1) return WANE_OK;
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(v->map, next, key, value) {
+        snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", (int)json_integer_value(value), v->shards);
+        json_object_set_new(v->map, key, json_string(shown));
+    }
+    json_t *index = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)v->bytes, "weight_map", v->map);
+    char *text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
+    json_decref(index);
+    if (!text) return wane_fail(e, WANE_EOOM, "no memory for the index");
+    snprintf(to, sizeof to, "%s/model.safetensors.index.json", v->dir);
+    wane_status s = wane_file_write_all(to, text, strlen(text), e);
+    free(text);
+    return s;
+}
+
+/* The source's config.json with a quantization_config put before its last brace. A source that was packed already has
+ * one: then the whole is written anew. */
+static wane_status save_config(saving *v, wane_err *e)
+{
+    char path[PATH + 64], *text = NULL, *out = NULL;
+    size_t length = 0;
+    json_t *q = NULL;
+    wane_status s = v->packing->config(&v->grid, &q, e);
+    if (s) return s;
+    snprintf(path, sizeof path, "%s/config.json", v->model->checkpoint->dir);
+    if (wane_config_quantization(v->model->config)) {
+        json_t *whole = json_deep_copy(v->model->config->json);
+        if (whole && !json_object_set(whole, "quantization_config", q)) out = json_dumps(whole, JSON_INDENT(2));
+        json_decref(whole);
+    } else {
+        s = wane_file_read_all(path, 64u << 20, &text, &length, e);
+        char *inner = s ? NULL : json_dumps(q, JSON_INDENT(2));
+        char *brace = s ? NULL : strrchr(text, '}');
+        if (inner && brace) {
+            while (brace > text && strchr(" \t\r\n", brace[-1])) brace--;
+            bool empty = brace > text && brace[-1] == '{';
+            *brace = 0;
+            if (asprintf(&out, "%s%s\n  \"quantization_config\": %s\n}\n", text, empty ? "" : ",", inner) < 0)
+                out = NULL;
+        }
+        free(inner);
+    }
+    if (!s && !out) s = wane_fail(e, WANE_EOOM, "no memory for config.json");
+    snprintf(path, sizeof path, "%s/config.json", v->dir);
+    if (!s) s = wane_file_write_all(path, out, strlen(out), e);
+    free(out);
+    free(text);
+    json_decref(q);
+    return s;
+}
+
+/* Files that travel with a model and are not weights or config. */
+static bool travels(const char *name)
+{
+    static const char *const begins[] = {"tokenizer", "chat_template", "generation_config.json",
+                                         "special_tokens_map.json", "added_tokens.json", "vocab.", "merges.txt",
+                                         "LICENSE", "NOTICE"};
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (!strncmp(name, begins[i], strlen(begins[i]))) return true;
+    return false;
+}
+
+static wane_status copy_file(const char *from, const char *to, wane_err *e)
+{
+    char *bytes = NULL;
+    size_t length = 0;
+    wane_status s = wane_file_read_all(from, 512u << 20, &bytes, &length, e);
+    if (!s) s = wane_file_write_all(to, bytes, length, e);
+    free(bytes);
+    return s;
+}
+
+static wane_status save_companions(saving *v, wane_err *e)
+{
+    const char *source = v->model->checkpoint->dir;
+    DIR *d = opendir(source);
+    if (!d) return wane_fail_io(e, "list", source);
+    wane_status s = WANE_OK;
+    for (struct dirent *f; !s && (f = readdir(d));) {
+        char from[PATH + 300], to[PATH + 300];
+        struct stat st;
+        if (!travels(f->d_name)) continue;
+        snprintf(from, sizeof from, "%s/%s", source, f->d_name);
+        snprintf(to, sizeof to, "%s/%s", v->dir, f->d_name);
+        if (!stat(from, &st) && S_ISREG(st.st_mode)) s = copy_file(from, to, e);
+    }
+    closedir(d);
+    if (s || !v->options->report) return s;
+    char path[PATH + 64];
+    snprintf(path, sizeof path, "%s/wane.json", v->dir);
+    return wane_file_write_all(path, v->options->report, strlen(v->options->report), e);
+}
+
+static bool equal_bytes(const wane_tensor *a, const wane_tensor *b)
+{
+    if (!a || !b) return a == b;
+    return a->dtype == b->dtype && wane_tensor_bytes(a) == wane_tensor_bytes(b) &&
+           !memcmp(wane_tensor_mat(a).data, wane_tensor_mat(b).data, wane_tensor_bytes(a));
+}
+
+static bool equal_codes(const wane_quantized *a, const wane_quantized *b)
+{
+    if (!a || !b) return a == b;
+    return a->bits == b->bits && a->act_bits == b->act_bits && a->group == b->group && equal_bytes(a->words, b->words) &&
+           equal_bytes(a->scale, b->scale) && equal_bytes(a->zero, b->zero);
+}
+
+bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
+{
+    const char *name = NULL;
+    if (!equal_bytes(a->input_norm, b->input_norm)) name = "input_layernorm";
+    if (!equal_bytes(a->post_norm, b->post_norm)) name = "post_attention_layernorm";
+    if (!equal_bytes(a->q_norm, b->q_norm)) name = "self_attn.q_norm";
+    if (!equal_bytes(a->k_norm, b->k_norm)) name = "self_attn.k_norm";
+    for (int id = 0; id < WANE_LINEARS && !name; id++) {
+        const wane_linear *x = &a->linear[id], *y = &b->linear[id];
+        if (!equal_bytes(x->weight, y->weight) || !equal_bytes(x->bias, y->bias) ||
+            !equal_codes(x->quantized, y->quantized))
+            name = wane_linear_name(id);
+    }
+    if (different) snprintf(different, WANE_NAME, "%s", name ? name : "");
+    return !name;
+}
+
+/* Opens what was written and compares it with what should have been. */
+static wane_status prove(saving *v, wane_err *e)
+{
+    wane_model *back = NULL, *model = v->model;
+    wane_status s = wane_open_model(v->dir, model->host, model->host, &back, e);
+    for (int i = 0; !s && i < (int)model->config->layers; i++) {
+        wane_layer *written = NULL, *meant = NULL;
+        char different[WANE_NAME];
+        s = back->source.layer(back->source.self, i, model->host, &written, e);
+        if (!s) s = model->source.layer(model->source.self, i, model->host, &meant, e);
+        if (!s && !wane_layer_equal(written, meant, different))
+            s = wane_fail(e, WANE_EIO, "model.layers.%d.%s reads back differently from what was written to %s: is the "
+                          "disk sound?", i, different, v->dir);
+        wane_layer_release(written);
+        wane_layer_release(meant);
+    }
+    wane_model_release(back);
+    return s;
+}
+
+static wane_status write_all(saving *v, uint64_t *bytes, wane_err *e)
+{
+    wane_status s = find_grid(v, e);
+    if (!s) s = save_rest(v, e);
+    for (int i = 0; !s && i < (int)v->model->config->layers; i++) {
+        s = wane_device_poll(v->model->device, e);
+        if (!s) s = save_layer(v, i, e);
+    }
+    if (!s) s = flush_shard(v, e);
+    if (!s) s = name_shards(v, e);
+    if (!s) s = save_config(v, e);
+    if (!s) s = save_companions(v, e);
+    if (!s) s = prove(v, e);
+    if (!s) s = wane_dir_sync(v->dir, e);
+    *bytes = v->bytes;
+    return s;
+}
+
+wane_status wane_save(wane_model *model, const char *dir, const wane_save_options *options, uint64_t *bytes,
+                      wane_err *e)
+{
+    struct stat st;
+    char shown[512];
+    saving v = {.model = model, .packing = options->packing, .options = options};
+    wane_escape(shown, sizeof shown, dir, strlen(dir));
+    size_t length = strlen(dir);
+    while (length > 1 && dir[length - 1] == '/') length--;
+    if (!length || length > PATH - 64) return wane_fail(e, WANE_EARG, "not a folder to save to: \"%s\"", shown);
+    if (!lstat(dir, &st)) {
+        wane_fail(e, WANE_EIO, "%s is there already; wane does not write over it: remove it or name another", shown);
+        return wane_err_at(e, "save", NULL, dir);
+    }
+    snprintf(v.dir, sizeof v.dir, "%.*s.partial-%ld", (int)length, dir, (long)getpid());
+    v.map = json_object();
+    if (!v.map) return wane_fail(e, WANE_EOOM, "no memory for the index");
+    wane_status s = lstat(v.dir, &st) ? WANE_OK : wane_dir_remove(v.dir, e); /* of a process that had our number */
+    if (!s) s = wane_dir_make(v.dir, e);
+    if (!s) s = write_all(&v, bytes, e);
+    if (!s) s = wane_rename(v.dir, dir, e);
+    if (s) {
+        wane_err_at(e, "save", NULL, dir);
+        wane_dir_remove(v.dir, NULL);
+    }
+    wane_parts_clear(&v.parts);
+    json_decref(v.map);
+    return s;
+}
