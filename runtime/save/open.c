@@ -1,4 +1,5 @@
-/* open.c - a folder to a model: dense ones as they are, packed ones through their packing, layer by layer. */
+/* open.c - a folder to a model: dense ones as they are, packed ones through their packing, layer by
+ * layer. */
 #include "runtime/save/save.h"
 
 #include <errno.h>
@@ -21,13 +22,15 @@ static void matrix_name(char out[WANE_NAME], int i, int id)
 }
 
 /* Codes are decoded on the host and then moved: only the layer itself ever lies on the device. */
-static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_layer *l, wane_err *e)
+static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_layer *l,
+                                 wane_err *e)
 {
     char name[WANE_NAME];
     int64_t m, k;
     wane_quantized *q = NULL;
     matrix_name(name, i, id);
-    if (!p->packing->holds(p->checkpoint, name)) return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
+    if (!p->packing->holds(p->checkpoint, name))
+        return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
     wane_linear_shape(&p->checkpoint->config, id, &m, &k);
     wane_status s = p->packing->decode(p->checkpoint, name, m, k, p->host, &q, e);
     if (!s) s = wane_quantized_copy_to(q, d, &l->linear[id].quantized, e);
@@ -43,13 +46,15 @@ static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **
     if (!l) return wane_fail(e, WANE_EOOM, "no memory for a layer");
     wane_status s = wane_layer_read_plain(p->checkpoint, i, d, l, e);
     for (int id = 0; id < WANE_LINEARS && !s; id++) s = packed_linear(p, i, id, d, l, e);
-    if (s) wane_layer_release(l);
-    else *out = l;
+    if (s)
+        wane_layer_release(l);
+    else
+        *out = l;
     return s;
 }
 
-/* From the headers: what lies in the file under the layer's prefix is what lies on the device, but for the zero
- * points, which are bytes there, and the shapes, which are not needed. */
+/* From the headers: what lies in the file under the layer's prefix is what lies on the device, but
+ * for the zero points, which are bytes there, and the shapes, which are not needed. */
 static uint64_t packed_bytes(void *self, int i)
 {
     packed *p = self;
@@ -71,7 +76,8 @@ static uint64_t packed_bytes(void *self, int i)
                 int64_t m, k;
                 matrix_name(name, i, id);
                 wane_linear_shape(&p->checkpoint->config, id, &m, &k);
-                if (!strcmp(name, matrix)) bytes += (uint64_t)(m * entry->shape[1]) - (entry->end - entry->begin);
+                if (!strcmp(name, matrix))
+                    bytes += (uint64_t)(m * entry->shape[1]) - (entry->end - entry->begin);
             }
         }
     }
@@ -86,17 +92,18 @@ static void packed_release(void *self)
     free(p);
 }
 
-static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, wane_device *d, wane_device *host,
-                               wane_model **out, wane_err *e)
+static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, wane_device *d,
+                               wane_device *host, wane_model **out, wane_err *e)
 {
     packed *p = calloc(1, sizeof *p);
     if (!p) return wane_fail(e, WANE_EOOM, "no memory to open %s", c->dir);
     *p = (packed){wane_checkpoint_retain(c), packing, wane_device_retain(host)};
-    return wane_model_new_from(c, (wane_layer_source){packed_layer, packed_bytes, packed_release, p}, d, host, out,
-                               e);
+    return wane_model_new_from(
+        c, (wane_layer_source){packed_layer, packed_bytes, packed_release, p}, d, host, out, e);
 }
 
-wane_status wane_open_model(const char *dir, wane_device *d, wane_device *host, wane_model **out, wane_err *e)
+wane_status wane_open_model(const char *dir, wane_device *d, wane_device *host, wane_model **out,
+                            wane_err *e)
 {
     wane_checkpoint *c = NULL;
     *out = NULL;
@@ -115,9 +122,11 @@ wane_status wane_open_report(const char *dir, char **out, wane_err *e)
     struct stat st;
     size_t length;
     *out = NULL;
-    if (asprintf(&path, "%s/wane.json", dir) < 0) return wane_fail(e, WANE_EOOM, "no memory for a path");
-    wane_status s = stat(path, &st) && errno == ENOENT ? WANE_OK
-                                                       : wane_file_read_all(path, 64u << 20, out, &length, e);
+    if (asprintf(&path, "%s/wane.json", dir) < 0)
+        return wane_fail(e, WANE_EOOM, "no memory for a path");
+    wane_status s = stat(path, &st) && errno == ENOENT
+                        ? WANE_OK
+                        : wane_file_read_all(path, 64u << 20, out, &length, e);
     free(path);
     return s;
 }

@@ -29,7 +29,8 @@ const wane_packing *wane_packing_for(const json_t *quantization_config)
     return NULL;
 }
 
-wane_status wane_parts_add(wane_parts *p, const char *prefix, const char *suffix, wane_tensor *t, wane_err *e)
+wane_status wane_parts_add(wane_parts *p, const char *prefix, const char *suffix, wane_tensor *t,
+                           wane_err *e)
 {
     char *name = NULL;
     if (p->count == p->room) {
@@ -58,7 +59,10 @@ void wane_parts_clear(wane_parts *p)
     memset(p, 0, sizeof *p);
 }
 
-int64_t wane_words_for(int64_t count, int bits) { return (count * bits + 31) / 32; }
+int64_t wane_words_for(int64_t count, int bits)
+{
+    return (count * bits + 31) / 32;
+}
 
 void wane_bits_pack(uint32_t *words, const uint8_t *values, int64_t count, int bits)
 {

@@ -1,7 +1,8 @@
 /* packing.h - how codes lie in files: one row of packings.def a format.
  *
- * All rows hold the same codes without loss; what one cannot hold, it refuses with the reason and the format that
- * can. Matrices are named as in the checkpoint, without ".weight": "model.layers.0.mlp.down_proj". */
+ * All rows hold the same codes without loss; what one cannot hold, it refuses with the reason and
+ * the format that can. Matrices are named as in the checkpoint, without ".weight":
+ * "model.layers.0.mlp.down_proj". */
 #ifndef WANE_PACKING_H
 #define WANE_PACKING_H
 
@@ -15,8 +16,10 @@ typedef struct {
     uint64_t bytes;
 } wane_parts;
 
-/* Adds prefix.suffix (or prefix alone where suffix is NULL). Takes over the reference, also on failure. */
-wane_status wane_parts_add(wane_parts *, const char *prefix, const char *suffix, wane_tensor *, wane_err *e);
+/* Adds prefix.suffix (or prefix alone where suffix is NULL). Takes over the reference, also on
+ * failure. */
+wane_status wane_parts_add(wane_parts *, const char *prefix, const char *suffix, wane_tensor *,
+                           wane_err *e);
 void wane_parts_clear(wane_parts *);
 
 /* The grid that all matrices of a model share, for its config. */
@@ -33,16 +36,16 @@ typedef struct wane_packing {
     bool (*reads)(const json_t *quantization_config);
     /* EUNSUPPORTED: why this matrix cannot be written so, and which format can. */
     wane_status (*check)(const wane_quantized *, const char *matrix, wane_err *e);
-    wane_status (*encode)(const wane_quantized *, const char *matrix, wane_device *host, wane_parts *,
-                          wane_err *e); /* codes on the host */
+    wane_status (*encode)(const wane_quantized *, const char *matrix, wane_device *host,
+                          wane_parts *, wane_err *e); /* codes on the host */
     wane_status (*config)(const wane_packed_grid *, json_t **out, wane_err *e);
     /* Whether the checkpoint holds that matrix as codes. */
     bool (*holds)(const wane_checkpoint *, const char *matrix);
-    wane_status (*decode)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k, wane_device *host,
-                          wane_quantized **out, wane_err *e);
+    wane_status (*decode)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k,
+                          wane_device *host, wane_quantized **out, wane_err *e);
 } wane_packing;
 
-extern const wane_packing *const wane_packings[]; /* ends with NULL */
+extern const wane_packing *const wane_packings[];        /* ends with NULL */
 const wane_packing *wane_packing_find(const char *name); /* NULL where there is none */
 const wane_packing *wane_packing_for(const json_t *quantization_config);
 

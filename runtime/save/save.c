@@ -1,8 +1,9 @@
-/* save.c - a quantized model to a folder: weights in shards, config, tokenizer, report; read back before it gets
- * its name.
+/* save.c - a quantized model to a folder: weights in shards, config, tokenizer, report; read back
+ * before it gets its name.
  *
- * Everything goes into DIR.partial-PID beside DIR. One layer is on the host at a time but for those that wait for
- * their shard to be full. config.json is the source's own text with one member more, so that nothing in it changes. */
+ * Everything goes into DIR.partial-PID beside DIR. One layer is on the host at a time but for those
+ * that wait for their shard to be full. config.json is the source's own text with one member more,
+ * so that nothing in it changes. */
 #include "runtime/save/save.h"
 
 #include <dirent.h>
@@ -23,7 +24,7 @@ typedef struct {
     wane_model *model;
     const wane_packing *packing;
     const wane_save_options *options;
-    char dir[PATH]; /* the temporary one */
+    char dir[PATH];   /* the temporary one */
     wane_parts parts; /* of the shard being filled */
     int shards;
     uint64_t bytes; /* of all tensors so far */
@@ -31,8 +32,9 @@ typedef struct {
     wane_packed_grid grid;
 } saving;
 
-/* The one grid of all matrices, and that the packing can hold each. A group as wide as some matrices is no matter
- * where all have it: whole rows are told apart by every matrix having one scale a row. */
+/* The one grid of all matrices, and that the packing can hold each. A group as wide as some
+ * matrices is no matter where all have it: whole rows are told apart by every matrix having one
+ * scale a row. */
 static wane_status find_grid(saving *v, wane_err *e)
 {
     bool rows = true, found = false;
@@ -46,17 +48,20 @@ static wane_status find_grid(saving *v, wane_err *e)
             char name[WANE_NAME];
             wane_layer_name(name, i, wane_linear_name(id));
             if (!q) {
-                s = wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack", name);
+                s = wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack",
+                              name);
                 break;
             }
             s = v->packing->check(q, name, e);
             if (s) break;
             wane_packed_grid g = {q->bits, q->act_bits, q->group, !q->zero, NULL};
             rows = rows && q->group == q->k;
-            if (!found) v->grid = g, group = q->group, found = true;
-            else if (g.bits != v->grid.bits || g.act_bits != v->grid.act_bits || g.symmetric != v->grid.symmetric ||
-                     (!rows && g.group != group))
-                s = wane_fail(e, WANE_EUNSUPPORTED, "%s has another grid than the matrices before it", name);
+            if (!found)
+                v->grid = g, group = q->group, found = true;
+            else if (g.bits != v->grid.bits || g.act_bits != v->grid.act_bits ||
+                     g.symmetric != v->grid.symmetric || (!rows && g.group != group))
+                s = wane_fail(e, WANE_EUNSUPPORTED,
+                              "%s has another grid than the matrices before it", name);
         }
         wane_layer_release(l);
     }
@@ -87,7 +92,8 @@ static wane_status maybe_flush(saving *v, wane_err *e)
     return v->parts.bytes >= most ? flush_shard(v, e) : WANE_OK;
 }
 
-static wane_status add(saving *v, const char *prefix, const char *suffix, wane_tensor *t, wane_err *e)
+static wane_status add(saving *v, const char *prefix, const char *suffix, wane_tensor *t,
+                       wane_err *e)
 {
     return t ? wane_parts_add(&v->parts, prefix, suffix, wane_tensor_retain(t), e) : WANE_OK;
 }
@@ -99,7 +105,8 @@ static wane_status save_layer(saving *v, int i, wane_err *e)
     wane_status s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
     if (s) return s;
     s = add(v, wane_layer_name(name, i, "input_layernorm"), "weight", l->input_norm, e);
-    if (!s) s = add(v, wane_layer_name(name, i, "post_attention_layernorm"), "weight", l->post_norm, e);
+    if (!s)
+        s = add(v, wane_layer_name(name, i, "post_attention_layernorm"), "weight", l->post_norm, e);
     if (!s) s = add(v, wane_layer_name(name, i, "self_attn.q_norm"), "weight", l->q_norm, e);
     if (!s) s = add(v, wane_layer_name(name, i, "self_attn.k_norm"), "weight", l->k_norm, e);
     for (int id = 0; id < WANE_LINEARS && !s; id++) {
@@ -123,7 +130,8 @@ static wane_status save_rest(saving *v, wane_err *e)
         char name[PATH];
         snprintf(name, sizeof name, "%s%s", bare ? "model." : "", entry->name);
         if (!strncmp(name, "model.layers.", 13)) continue;
-        if (v->model->config->tied && !strcmp(name, "lm_head.weight")) continue; /* the embedding, once */
+        if (v->model->config->tied && !strcmp(name, "lm_head.weight"))
+            continue; /* the embedding, once */
         wane_tensor *t = NULL;
         s = wane_safetensors_load(c->tensor[i].shard, entry, v->model->host, &t, e);
         if (!s) s = wane_parts_add(&v->parts, name, NULL, t, e);
@@ -137,8 +145,10 @@ static wane_status name_shards(saving *v, wane_err *e)
 {
     char from[PATH + 64], to[PATH + 64], shown[64];
     for (int i = 1; i <= v->shards; i++) {
-        if (v->shards == 1) snprintf(shown, sizeof shown, "model.safetensors");
-        else snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", i, v->shards);
+        if (v->shards == 1)
+            snprintf(shown, sizeof shown, "model.safetensors");
+        else
+            snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", i, v->shards);
         snprintf(from, sizeof from, "%s/shard-%05d.safetensors", v->dir, i);
         snprintf(to, sizeof to, "%s/%s", v->dir, shown);
         if (rename(from, to)) return wane_fail_io(e, "rename", from);
@@ -147,11 +157,14 @@ static wane_status name_shards(saving *v, wane_err *e)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(v->map, next, key, value) {
-        snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", (int)json_integer_value(value), v->shards);
+    json_object_foreach_safe(v->map, next, key, value)
+    {
+        snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors",
+                 (int)json_integer_value(value), v->shards);
         json_object_set_new(v->map, key, json_string(shown));
     }
-    json_t *index = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)v->bytes, "weight_map", v->map);
+    json_t *index = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)v->bytes,
+                              "weight_map", v->map);
     char *text = index ? json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(index);
     if (!text) return wane_fail(e, WANE_EOOM, "no memory for the index");
@@ -161,8 +174,8 @@ static wane_status name_shards(saving *v, wane_err *e)
     return s;
 }
 
-/* The source's config.json with a quantization_config put before its last brace. A source that was packed already has
- * one: then the whole is written anew. */
+/* The source's config.json with a quantization_config put before its last brace. A source that was
+ * packed already has one: then the whole is written anew. */
 static wane_status save_config(saving *v, wane_err *e)
 {
     char path[PATH + 64], *text = NULL, *out = NULL;
@@ -173,7 +186,8 @@ static wane_status save_config(saving *v, wane_err *e)
     snprintf(path, sizeof path, "%s/config.json", v->model->checkpoint->dir);
     if (wane_config_quantization(v->model->config)) {
         json_t *whole = json_deep_copy(v->model->config->json);
-        if (whole && !json_object_set(whole, "quantization_config", q)) out = json_dumps(whole, JSON_INDENT(2));
+        if (whole && !json_object_set(whole, "quantization_config", q))
+            out = json_dumps(whole, JSON_INDENT(2));
         json_decref(whole);
     } else {
         s = wane_file_read_all(path, 64u << 20, &text, &length, e);
@@ -183,7 +197,8 @@ static wane_status save_config(saving *v, wane_err *e)
             while (brace > text && strchr(" \t\r\n", brace[-1])) brace--;
             bool empty = brace > text && brace[-1] == '{';
             *brace = 0;
-            if (asprintf(&out, "%s%s\n  \"quantization_config\": %s\n}\n", text, empty ? "" : ",", inner) < 0)
+            if (asprintf(&out, "%s%s\n  \"quantization_config\": %s\n}\n", text, empty ? "" : ",",
+                         inner) < 0)
                 out = NULL;
         }
         free(inner);
@@ -200,9 +215,15 @@ static wane_status save_config(saving *v, wane_err *e)
 /* Files that travel with a model and are not weights or config. */
 static bool travels(const char *name)
 {
-    static const char *const begins[] = {"tokenizer", "chat_template", "generation_config.json",
-                                         "special_tokens_map.json", "added_tokens.json", "vocab.", "merges.txt",
-                                         "LICENSE", "NOTICE"};
+    static const char *const begins[] = {"tokenizer",
+                                         "chat_template",
+                                         "generation_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "vocab.",
+                                         "merges.txt",
+                                         "LICENSE",
+                                         "NOTICE"};
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
         if (!strncmp(name, begins[i], strlen(begins[i]))) return true;
     return false;
@@ -249,8 +270,9 @@ static bool equal_bytes(const wane_tensor *a, const wane_tensor *b)
 static bool equal_codes(const wane_quantized *a, const wane_quantized *b)
 {
     if (!a || !b) return a == b;
-    return a->bits == b->bits && a->act_bits == b->act_bits && a->group == b->group && equal_bytes(a->words, b->words) &&
-           equal_bytes(a->scale, b->scale) && equal_bytes(a->zero, b->zero);
+    return a->bits == b->bits && a->act_bits == b->act_bits && a->group == b->group &&
+           equal_bytes(a->words, b->words) && equal_bytes(a->scale, b->scale) &&
+           equal_bytes(a->zero, b->zero);
 }
 
 bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
@@ -281,8 +303,11 @@ static wane_status prove(saving *v, wane_err *e)
         s = back->source.layer(back->source.self, i, model->host, &written, e);
         if (!s) s = model->source.layer(model->source.self, i, model->host, &meant, e);
         if (!s && !wane_layer_equal(written, meant, different))
-            s = wane_fail(e, WANE_EIO, "model.layers.%d.%s reads back differently from what was written to %s: is the "
-                          "disk sound?", i, different, v->dir);
+            s = wane_fail(
+                e, WANE_EIO,
+                "model.layers.%d.%s reads back differently from what was written to %s: is the "
+                "disk sound?",
+                i, different, v->dir);
         wane_layer_release(written);
         wane_layer_release(meant);
     }
@@ -308,8 +333,8 @@ static wane_status write_all(saving *v, uint64_t *bytes, wane_err *e)
     return s;
 }
 
-wane_status wane_save(wane_model *model, const char *dir, const wane_save_options *options, uint64_t *bytes,
-                      wane_err *e)
+wane_status wane_save(wane_model *model, const char *dir, const wane_save_options *options,
+                      uint64_t *bytes, wane_err *e)
 {
     struct stat st;
     char shown[512];
@@ -317,15 +342,20 @@ wane_status wane_save(wane_model *model, const char *dir, const wane_save_option
     wane_escape(shown, sizeof shown, dir, strlen(dir));
     size_t length = strlen(dir);
     while (length > 1 && dir[length - 1] == '/') length--;
-    if (!length || length > PATH - 64) return wane_fail(e, WANE_EARG, "not a folder to save to: \"%s\"", shown);
+    if (!length || length > PATH - 64)
+        return wane_fail(e, WANE_EARG, "not a folder to save to: \"%s\"", shown);
     if (!lstat(dir, &st)) {
-        wane_fail(e, WANE_EIO, "%s is there already; wane does not write over it: remove it or name another", shown);
+        wane_fail(e, WANE_EIO,
+                  "%s is there already; wane does not write over it: remove it or name another",
+                  shown);
         return wane_err_at(e, "save", NULL, dir);
     }
     snprintf(v.dir, sizeof v.dir, "%.*s.partial-%ld", (int)length, dir, (long)getpid());
     v.map = json_object();
     if (!v.map) return wane_fail(e, WANE_EOOM, "no memory for the index");
-    wane_status s = lstat(v.dir, &st) ? WANE_OK : wane_dir_remove(v.dir, e); /* of a process that had our number */
+    wane_status s = lstat(v.dir, &st)
+                        ? WANE_OK
+                        : wane_dir_remove(v.dir, e); /* of a process that had our number */
     if (!s) s = wane_dir_make(v.dir, e);
     if (!s) s = write_all(&v, bytes, e);
     if (!s) s = wane_rename(v.dir, dir, e);
