@@ -1,30 +1,80 @@
-/* main.c - the program: arguments, Ctrl-C, and the exit code; all else is lua/wane/cli.lua. */
+/* main.c - the program: signals, standard streams and the exit code; all else is lua/wane/cli.lua.
+ */
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include <lua.h>
+
+#include "runtime/edit.h"
 #include "runtime/wane.h"
 
-static wane *the_wane; /* for the signal handler alone */
+static wane *the_wane; /* for the signal handlers alone */
 
-static void on_interrupt(int signal_number)
+/* The first one asks to stop: work ends at the next step and can be resumed. The second one ends
+ * the program. */
+static void on_stop(int number)
 {
-    signal(signal_number, SIG_DFL); /* the second one ends the program */
-    if (the_wane) wane_interrupt(the_wane);
+    signal(number, SIG_DFL);
+    wane_interrupt(the_wane);
+    edit_wake(number);
+}
+
+static void on_wake(int number)
+{
+    edit_wake(number);
+}
+
+/* Whoever read our output has enough of it (wane ... | head): end quietly. A socket is another
+ * matter. */
+static void on_pipe(int number)
+{
+    struct pollfd streams[] = {{.fd = 1, .events = POLLOUT}, {.fd = 2, .events = POLLOUT}};
+    (void)number;
+    if (poll(streams, 2, 0) > 0 && ((streams[0].revents | streams[1].revents) & POLLERR))
+        _exit(128 + SIGPIPE);
+}
+
+/* Without SA_RESTART: a script that waits for input is woken. What the caller ignores (nohup) stays
+ * so. */
+static void handle(int number, void (*f)(int))
+{
+    struct sigaction old, new = {.sa_handler = f};
+    sigemptyset(&new.sa_mask);
+    if (!sigaction(number, NULL, &old) && old.sa_handler != SIG_IGN) sigaction(number, &new, NULL);
+}
+
+void main_arm(void)
+{
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) handle(stops[i], on_stop);
+}
+
+/* A closed stream would be the next file that is opened: data would go where messages go. */
+static void open_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd ? O_WRONLY : O_RDONLY);
 }
 
 int main(int argc, char **argv)
 {
+    open_streams();
     wane *w;
     int code = wane_open(&w, NULL);
     if (!code) {
         the_wane = w;
-        signal(SIGINT, on_interrupt);
-        signal(SIGTERM, on_interrupt);
-        signal(SIGPIPE, SIG_IGN);
-        code = wane_main(w, "wane.cli", argc - 1, argv + 1);
+        main_arm();
+        handle(SIGWINCH, on_wake);
+        handle(SIGCONT, on_wake);
+        signal(SIGPIPE, on_pipe);
+        lua_warning(wane_lua(w), "@on", 0); /* errors in __gc are told on stderr */
+        code = edit_open(w) ? wane_main(w, "wane.cli", argc - 1, argv + 1) : 4;
         the_wane = NULL;
     }
-    if (code && wane_message(w)) fprintf(stderr, "wane: %s\n", wane_message(w));
+    if (code && *wane_message(w)) fprintf(stderr, "wane: %s\n", wane_message(w));
     wane_close(w);
     return code;
 }

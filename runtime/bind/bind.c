@@ -1,11 +1,16 @@
 /* bind.c - boxes, raising and documentation for the bound modules. See bind.h. */
 #include "runtime/bind/bind.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define CONTEXT "wane.context"
 #define DOCS    "wane.docs"
 #define ERROR   "wane.error"
+
+static const char context_key; /* only its address matters */
+
+const wane_type wane_text_type = {"wane.text", free, NULL, NULL};
 
 static int context_gc(lua_State *L)
 {
@@ -18,7 +23,7 @@ static int context_gc(lua_State *L)
 
 wane_context *wane_bind_context(lua_State *L)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, CONTEXT ".value");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &context_key);
     wane_context *c = lua_touserdata(L, -1);
     lua_pop(L, 1);
     if (c) return c;
@@ -29,7 +34,7 @@ wane_context *wane_bind_context(lua_State *L)
         lua_setfield(L, -2, "__gc");
     }
     lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, CONTEXT ".value");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &context_key);
     return c;
 }
 
@@ -206,6 +211,63 @@ static int error_tostring(lua_State *L)
     return 1;
 }
 
+/* whether the value at index is an error object of wane's */
+static bool is_error(lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index)) return false;
+    luaL_getmetatable(L, ERROR);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return same;
+}
+
+/* whether Lua code was running: a file that does not parse has no traceback worth showing */
+static bool in_lua(lua_State *L)
+{
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++)
+        if (lua_getinfo(L, "S", &ar) && *ar.what != 'C') return true;
+    return false;
+}
+
+int wane_bind_traceback(lua_State *L)
+{
+    if (!is_error(L, 1)) {
+        const char *text = luaL_tolstring(L, 1, NULL);
+        if (in_lua(L)) luaL_traceback(L, L, text, 1);
+        return 1;
+    }
+    lua_settop(L, 1);
+    lua_pushliteral(L, "traceback");
+    if (lua_rawget(L, 1) == LUA_TNIL && in_lua(L)) { /* raised again: the first one tells where */
+        lua_pushliteral(L, "traceback");
+        luaL_traceback(L, L, NULL, 1);
+        lua_rawset(L, 1);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+int wane_bind_exit_code(lua_State *L, int index)
+{
+    static const struct {
+        const char *code;
+        int exit;
+    } table[] = {{"usage", 2},   {"format", 3},   {"unsupported", 3}, {"oom", 4},
+                 {"numeric", 5}, {"io", 6},       {"device", 7},      {"gate", 8},
+                 {"partly", 9},  {"network", 10}, {"interrupted", 75}};
+    index = lua_absindex(L, index);
+    if (!is_error(L, index)) return 1;
+    int found = 1;
+    lua_pushliteral(L, "code");
+    lua_rawget(L, index);
+    const char *code = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (!strcmp(code, table[i].code)) found = table[i].exit;
+    lua_pop(L, 1);
+    return found;
+}
+
 void wane_bind_pressure(lua_State *L)
 {
     enum { MIB = 1 << 20, LEAST = 64 };
@@ -218,81 +280,49 @@ void wane_bind_pressure(lua_State *L)
     c->boxed = (int)(c->device->live / MIB);
 }
 
-void *wane_bind_scratch(lua_State *L, size_t bytes) { return lua_newuserdatauv(L, bytes ? bytes : 1, 0); }
-
-/* pushes options[name]; false (and nothing pushed) where there is none */
-static bool option(lua_State *L, int arg, const char *name)
+void *wane_bind_scratch(lua_State *L, size_t bytes)
 {
-    if (lua_isnoneornil(L, arg)) return false;
-    luaL_checktype(L, arg, LUA_TTABLE);
-    if (lua_getfield(L, arg, name) != LUA_TNIL) return true;
-    lua_pop(L, 1);
-    return false;
+    return lua_newuserdatauv(L, bytes ? bytes : 1, 0);
 }
 
-static int wrong(lua_State *L, const char *name, const char *wanted)
+static int l_exit_code(lua_State *L)
 {
-    return luaL_error(L, "option %s must be %s, not %s", name, wanted, luaL_typename(L, -1));
+    lua_settop(L, 1);
+    lua_pushinteger(L, wane_bind_exit_code(L, 1));
+    return 1;
 }
 
-int64_t wane_opt_integer(lua_State *L, int arg, const char *name, int64_t otherwise)
+static int l_traceback(lua_State *L)
 {
-    if (!option(L, arg, name)) return otherwise;
-    int whole;
-    lua_Integer value = lua_tointegerx(L, -1, &whole);
-    if (!whole || lua_type(L, -1) != LUA_TNUMBER) wrong(L, name, "a whole number");
-    lua_pop(L, 1);
-    return value;
+    lua_settop(L, 1);
+    return wane_bind_traceback(L);
 }
 
-double wane_opt_number(lua_State *L, int arg, const char *name, double otherwise)
-{
-    if (!option(L, arg, name)) return otherwise;
-    if (lua_type(L, -1) != LUA_TNUMBER) wrong(L, name, "a number");
-    double value = lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    return value;
-}
-
-bool wane_opt_boolean(lua_State *L, int arg, const char *name, bool otherwise)
-{
-    if (!option(L, arg, name)) return otherwise;
-    if (!lua_isboolean(L, -1)) wrong(L, name, "true or false");
-    bool value = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return value;
-}
-
-const char *wane_opt_string(lua_State *L, int arg, const char *name, const char *otherwise)
-{
-    if (!option(L, arg, name)) return otherwise;
-    if (lua_type(L, -1) != LUA_TSTRING) wrong(L, name, "a string");
-    const char *value = lua_tostring(L, -1);
-    lua_pop(L, 1); /* the options table still holds it */
-    return value;
-}
-
-void wane_push_null(lua_State *L)
-{
-    static const char null = 0; /* only its address matters */
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&null);
-}
+static const wane_reg functions_of_core[] = {
+    {"exit_code", l_exit_code,
+     "exit_code(err) -> the program's exit code for an error value: 1 for all but error objects"},
+    {"traceback", l_traceback,
+     "traceback(err) -> err with its traceback, as the handler of xpcall"},
+    {NULL, NULL, NULL},
+};
 
 int luaopen_wane_core(lua_State *L)
 {
     wane_bind_context(L);
+    wane_bind_type(L, &wane_text_type);
+    wane_bind_module(L, "core", functions_of_core);
     if (luaL_newmetatable(L, ERROR)) {
         lua_pushcfunction(L, error_tostring);
         lua_setfield(L, -2, "__tostring");
-        lua_pushstring(L, ERROR);
-        lua_setfield(L, -2, "__name");
     }
-    lua_newtable(L); /* meta, core */
-    lua_insert(L, -2);
     lua_setfield(L, -2, "error"); /* the metatable of error objects */
 #define WANE_MODULE(name) wane_open_##name(L), lua_setfield(L, -2, #name);
 #include "runtime/bind/modules.def"
 #undef WANE_MODULE
+    lua_getfield(L, -1, "embedded");
+    lua_getfield(L, -1, "source");
+    lua_setfield(L, -3, "source");
+    lua_pop(L, 1);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, DOCS);
     lua_setfield(L, -2, "docs");
     lua_pushstring(L, WANE_VERSION);

@@ -91,15 +91,20 @@ static int l_format_bytes(lua_State *L)
 }
 
 static const wane_reg functions[] = {
-    {"open", l_open, "open(name, memory, host_memory): other devices from here on; raises device, oom"},
+    {"open", l_open,
+     "open(name, memory, host_memory): other devices from here on; raises device, oom"},
     {"info", l_info, "info() -> { name, description, threads, total, free, live, peak, memory }"},
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
-    {"fail_after", l_fail_after, "fail_after(n, on_host): for tests, n more allocations succeed, then one fails; nil ends it"},
+    {"fail_after", l_fail_after,
+     "fail_after(n, on_host): for tests, n more allocations succeed, then one fails; nil ends it"},
     {"interrupt", l_interrupt, "interrupt(on): what Ctrl-C does; false takes it back"},
     {"bytes", l_bytes, "bytes(text) -> how many bytes \"24GiB\" is"},
     {"format_bytes", l_format_bytes, "format_bytes(n) -> \"24 GiB\""},
     {NULL, NULL, NULL},
 };
 
-void wane_open_device(lua_State *L) { wane_bind_module(L, "device", functions); }
+void wane_open_device(lua_State *L)
+{
+    wane_bind_module(L, "device", functions);
+}
