@@ -9,6 +9,7 @@ static const struct {
     int (*run)(void);
 } groups[] = {
     {"base", test_base},
+    {"model", test_model},
 };
 
 int main(int argc, char **argv)

@@ -6,9 +6,24 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
+/* The path of a file of the tree, in a static buffer that the fourth call after this uses again.
+ * $WANE_TREE says where the tree is, where it is not where it was built. */
+static inline const char *test_tree(const char *relative)
+{
+    static char path[4][4096];
+    static int next;
+    const char *root = getenv("WANE_TREE");
+    char *out = path[next++ & 3];
+    snprintf(out, sizeof path[0], "%s/%s", root ? root : WANE_TREE, relative);
+    return out;
+}
+
 int test_base(void);
+int test_model(void);
 
 #endif
