@@ -1,7 +1,7 @@
 /* batch.h - token sequences packed for one pass, with equal prefixes computed once.
  *
- * Sequences are sorted and laid out as a radix trie in depth-first order: an edge of the trie is a run of consecutive
- * rows, its ancestors are its spans (kernels.h). In a causal model equal prefixes have equal activations, so every
+ * Sequences are sorted and laid out as a radix trie in depth-first order: what a sequence adds to those before it is a run of
+ * consecutive rows, its ancestors are its spans (kernels.h). In a causal model equal prefixes have equal activations, so every
  * distinct prefix is one row. No padding. */
 #ifndef WANE_BATCH_H
 #define WANE_BATCH_H
@@ -34,10 +34,10 @@ typedef struct {
 typedef struct {
     wane_batch *batch; /* [count] */
     int count;
-    int64_t *first;    /* [sequences]: token t of sequence s is at[first[s]+t] */
+    int64_t *first;    /* [sequences]: token t of sequence s is at[first[s]+t], in the batch that has all of s */
     wane_place *at;
     int64_t rows;      /* of all batches */
-    int64_t distinct;  /* prefixes that count */
+    int64_t distinct;  /* prefixes that count: rows with a weight above 0 */
     int64_t tokens;    /* of all sequences */
 } wane_batches;
 

@@ -10,6 +10,7 @@ static const struct {
 } groups[] = {
     {"base", test_base},
     {"model", test_model},
+    {"batch", test_batch},
 };
 
 int main(int argc, char **argv)
