@@ -11,6 +11,7 @@ static const struct {
     {"base", test_base},
     {"model", test_model},
     {"batch", test_batch},
+    {"cache", test_cache},
 };
 
 int main(int argc, char **argv)
