@@ -251,6 +251,30 @@ done:
     return status;
 }
 
+void wane_batch_part(const wane_batch *b, int64_t first, int64_t rows, wane_run *runs, int *n_runs,
+                     wane_span *spans, int *n_spans)
+{
+    *n_runs = *n_spans = 0;
+    for (int i = 0; i < b->n_runs; i++) {
+        const wane_run *run = &b->runs[i];
+        int64_t low = run->query > first ? run->query : first;
+        int64_t high = run->query + run->count;
+        if (high > first + rows) high = first + rows;
+        if (low >= high) continue;
+        int32_t before = (int32_t)(low - run->query); /* the run's own rows, now rows of the pool */
+        int n = run->n_spans + (before > 0);
+        if (runs)
+            runs[*n_runs] = (wane_run){(int32_t)(low - first), (int32_t)(high - low), (int32_t)low,
+                                       *n_spans, n};
+        if (spans) {
+            memcpy(spans + *n_spans, b->spans + run->span, (size_t)run->n_spans * sizeof *spans);
+            if (before) spans[*n_spans + n - 1] = (wane_span){run->row, before};
+        }
+        ++*n_runs;
+        *n_spans += n;
+    }
+}
+
 void wane_batches_free(wane_batches *b)
 {
     if (!b) return;

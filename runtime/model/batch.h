@@ -47,4 +47,9 @@ wane_status wane_batches_new(const wane_sequence *, int64_t sequences, int64_t m
                              wane_err *e);
 void wane_batches_free(wane_batches *); /* NULL is fine */
 
+/* Rows first .. first+rows-1 of a batch as runs of their own (queries from 0, pool rows as in the batch): rows before
+ * them have been through a pass. Counts runs and spans, and writes them where the arrays are not NULL. */
+void wane_batch_part(const wane_batch *, int64_t first, int64_t rows, wane_run *runs, int *n_runs, wane_span *spans,
+                     int *n_spans);
+
 #endif
