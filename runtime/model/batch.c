@@ -16,7 +16,7 @@
 
 #include "runtime/base/units.h"
 
-static int64_t shared_prefix(const wane_sequence *a, const wane_sequence *b)
+int64_t wane_sequences_shared(const wane_sequence *a, const wane_sequence *b)
 {
     int64_t most = a->count < b->count ? a->count : b->count, t = 0;
     while (t < most && a->ids[t] == b->ids[t]) t++;
@@ -26,15 +26,16 @@ static int64_t shared_prefix(const wane_sequence *a, const wane_sequence *b)
 /* Whether b sorts before a: the shorter first where one begins the other. */
 static bool falls(const wane_sequence *a, const wane_sequence *b)
 {
-    int64_t t = shared_prefix(a, b);
+    int64_t t = wane_sequences_shared(a, b);
     if (t == b->count) return t < a->count;
     return t < a->count && b->ids[t] < a->ids[t];
 }
 
-/* order = indices of the sequences, sorted; equal ones stay in order. spare is as large. */
-static void sort(const wane_sequence *s, int64_t n, int64_t *order, int64_t *spare)
+/* Equal ones stay in order. */
+wane_status wane_sequences_sort(const wane_sequence *s, int64_t n, int64_t *order, wane_err *e)
 {
-    int64_t *from = order, *to = spare;
+    int64_t *spare = malloc(((size_t)n + 1) * sizeof *spare), *from = order, *to = spare;
+    if (!spare) return wane_fail(e, WANE_EOOM, "no host memory to sort %" PRId64 " sequences", n);
     for (int64_t i = 0; i < n; i++) from[i] = i;
     for (int64_t width = 1; width < n; width *= 2) {
         for (int64_t low = 0; low < n; low += 2 * width) {
@@ -51,6 +52,8 @@ static void sort(const wane_sequence *s, int64_t n, int64_t *order, int64_t *spa
         to = swap;
     }
     if (from != order) memcpy(order, from, (size_t)n * sizeof *order);
+    free(spare);
+    return WANE_OK;
 }
 
 /* What the layout works on; everything but the result is freed by its end. */
@@ -202,7 +205,7 @@ static wane_status check(const wane_sequence *s, int64_t n, int64_t most, int64_
 wane_status wane_batches_new(const wane_sequence *s, int64_t n, int64_t most,
                              wane_weighing weighing, wane_batches **out, wane_err *e)
 {
-    int64_t tokens, longest, *spare = NULL;
+    int64_t tokens, longest;
     layout l = {.s = s};
     *out = NULL;
     wane_status status = check(s, n, most, &tokens, &longest, e);
@@ -214,21 +217,21 @@ wane_status wane_batches_new(const wane_sequence *s, int64_t n, int64_t most,
     l.start = calloc((size_t)n + 1, sizeof *l.start);
     l.path = calloc((size_t)longest + 1, sizeof *l.path);
     l.counted = calloc((size_t)longest + 1, sizeof *l.counted);
-    spare = calloc((size_t)n + 1, sizeof *spare);
     l.out = calloc(1, sizeof *l.out);
     if (l.out) {
         l.out->first = calloc((size_t)n + 1, sizeof *l.out->first);
         l.out->at = calloc((size_t)tokens + 1, sizeof *l.out->at);
     }
-    if (!l.order || !l.shared || !l.start || !l.path || !l.counted || !spare || !l.out ||
-        !l.out->first || !l.out->at) {
+    if (!l.order || !l.shared || !l.start || !l.path || !l.counted || !l.out || !l.out->first ||
+        !l.out->at) {
         status = wane_fail(e, WANE_EOOM, "batches: no host memory for %" PRId64 " tokens", tokens);
         goto done;
     }
     l.out->tokens = tokens;
     for (int64_t i = 1; i < n; i++) l.out->first[i] = l.out->first[i - 1] + s[i - 1].count;
-    sort(s, n, l.order, spare);
-    for (int64_t i = 1; i < n; i++) l.shared[i] = shared_prefix(&s[l.order[i - 1]], &s[l.order[i]]);
+    if ((status = wane_sequences_sort(s, n, l.order, e))) goto done;
+    for (int64_t i = 1; i < n; i++)
+        l.shared[i] = wane_sequences_shared(&s[l.order[i - 1]], &s[l.order[i]]);
     split(&l, n, most);
     l.out->batch = calloc((size_t)l.out->count + 1, sizeof *l.out->batch);
     if (!l.out->batch || !lay(&l, n, weighing) || !allocate(l.out)) {
@@ -246,7 +249,6 @@ done:
     free(l.start);
     free(l.path);
     free(l.counted);
-    free(spare);
     wane_batches_free(l.out);
     return status;
 }

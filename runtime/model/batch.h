@@ -14,6 +14,11 @@ typedef struct {
     int64_t count;
 } wane_sequence;
 
+/* order [count] = indices of the sequences, sorted by their ids; a beginning of another comes before it. EOOM. */
+wane_status wane_sequences_sort(const wane_sequence *, int64_t count, int64_t *order, wane_err *e);
+/* How many ids two sequences begin with in common. */
+int64_t wane_sequences_shared(const wane_sequence *, const wane_sequence *);
+
 /* How a row that several sequences share is weighed: once (the largest of its weights), or once for each (the sum). */
 typedef enum { WANE_WEIGH_UNIQUE, WANE_WEIGH_ALL } wane_weighing;
 

@@ -7,6 +7,7 @@
  * are then spans of the pool. */
 #include "runtime/model/forward.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "runtime/model/workspace.h"
@@ -30,6 +31,26 @@ typedef struct {
     int32_t *row, *id, *child;         /* [logit_rows] of the logits being computed */
     float *got;                        /* [logit_rows] */
 } scoring;
+
+static wane_status check(const scoring *t, wane_err *e)
+{
+    int64_t positions = t->model->config->positions, vocabulary = t->model->config->vocabulary;
+    for (int64_t i = 0; i < t->n; i++) {
+        const wane_sequence *s = &t->s[i];
+        if (s->count > positions)
+            return wane_fail(e, WANE_EARG,
+                             "score: text %" PRId64 " has %" PRId64
+                             " tokens; this model takes %" PRId64 " at most",
+                             i + 1, s->count, positions);
+        for (int64_t k = 0; k < s->count; k++)
+            if (s->ids[k] < 0 || s->ids[k] >= vocabulary)
+                return wane_fail(e, WANE_EARG,
+                                 "score: text %" PRId64 " has id %" PRId32
+                                 "; the vocabulary has %" PRId64,
+                                 i + 1, s->ids[k], vocabulary);
+    }
+    return WANE_OK;
+}
 
 /* Batches of at most sizes.pool_rows rows, and how many runs and spans their parts have. */
 static wane_status pack(scoring *t, wane_err *e)
@@ -210,7 +231,9 @@ wane_status wane_model_score(wane_model *model, const wane_sequence *s, int64_t 
                              const int64_t *first, float *out, int32_t *best, wane_err *e)
 {
     scoring t = {.model = model, .s = s, .n = n};
-    wane_status status = wane_model_load(model, e);
+    wane_status status = check(&t, e);
+    if (status) return status;
+    status = wane_model_load(model, e);
     if (!status) status = plan(&t, e);
     if (status || t.batches->count == 0) goto done;
     if ((status = allocate(&t, best != NULL, e))) goto done;
@@ -239,5 +262,6 @@ done:
     free(t.id);
     free(t.child);
     free(t.got);
+    if (status) wane_err_at(e, "score", NULL, NULL);
     return status;
 }

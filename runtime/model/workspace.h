@@ -1,7 +1,7 @@
 /* workspace.h - the device memory of a loop over passes, planned before it is taken.
  *
- * A model's loops (scores, divergences, generation) differ in what they pass through it, not in what
- * they need: a pass, and logits of some of its rows with an id and a value for each. */
+ * A model's loops (scores, divergences, generation) differ in what they pass through it, not in
+ * what they need: a pass, and logits of some of its rows with an id and a value for each. */
 #ifndef WANE_WORKSPACE_H
 #define WANE_WORKSPACE_H
 

@@ -1,0 +1,434 @@
+/* generate.c - greedy answers to many prompts. See forward.h.
+ *
+ * Continuous batching after Orca ("Orca: A Distributed Serving System for Transformer-Based
+ * Generative Models") over the pages and prefixes of cache.h. Each step is one pass: in order of
+ * entry, every living answer's tokens that have no keys and values yet, which is a prompt's rest at
+ * first and one token afterwards. A token that must wait for another's rows is always of a younger
+ * answer, so it comes later in the pass, or in a later pass.
+ *
+ * Prompts enter in the order of their ids: what the next one shares with one that leaves is kept.
+ * When no page is free the youngest answer is put back with what it has; its rows are computed
+ * again when it returns, and its text is the same. The pool holds at least one answer of full
+ * length, so the oldest always ends. */
+#include "runtime/model/forward.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/model/cache.h"
+#include "runtime/model/ending.h"
+#include "runtime/model/workspace.h"
+
+enum { MOST_BATCH = 64, MOST_ROWS = 512 };
+
+/* A living answer. */
+typedef struct {
+    int64_t index;         /* of its prompt */
+    int32_t *ids;          /* prompt, then answer */
+    int64_t prompt, count; /* tokens of the prompt, of both */
+    int64_t done;          /* tokens whose keys and values are in the pool */
+    wane_leaf *leaf;
+    wane_ending ending;
+} answer;
+
+typedef struct {
+    wane_model *model;
+    const wane_generate_options *o;
+    const wane_sequence *prompts;
+    wane_generated *results;
+    int64_t n;
+
+    int64_t *queue, waiting; /* [n] queue[waiting ..] are to come */
+    int32_t *ids;            /* [batch][longest] memory of the answers */
+    answer *slot;            /* [batch] */
+    int *live, n_live;       /* [batch] slots in order of entry */
+    int batch;
+
+    int64_t longest; /* tokens of the longest answer with its prompt */
+    int64_t pages;
+    wane_sizes sizes;
+    wane_workspace work;
+    wane_cache *cache;
+
+    /* the pass being put together */
+    int32_t *token, *position, *row; /* [sizes.rows] */
+    wane_run *runs;                  /* [sizes.runs] */
+    wane_span *spans;                /* [sizes.spans] */
+    wane_span *own, *before;         /* [pages] */
+    int32_t *last, *next;            /* [batch] last rows of answers that get a token; the tokens */
+    int *asking;                     /* [batch] their slots */
+    int64_t n_rows;
+    int n_runs, n_spans, n_asking;
+} generator;
+
+const char *wane_finish_name(wane_finish f)
+{
+    static const char *const names[] = {"stop", "length", "box", "loop", "nan"};
+    return names[f];
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static wane_status check(const generator *g, wane_err *e)
+{
+    const wane_generate_options *o = g->o;
+    const wane_config *c = g->model->config;
+    if (o->max_tokens < 1)
+        return wane_fail(e, WANE_EARG, "generate: max_tokens must be at least 1, not %" PRId64,
+                         o->max_tokens);
+    if (o->batch < 0 || o->loop < 0)
+        return wane_fail(e, WANE_EARG, "generate: batch and loop cannot be negative");
+    if ((o->stop_at_box || o->n_stop_text) && !o->tokenizer)
+        return wane_fail(e, WANE_EARG,
+                         "generate: a box or a stop text needs the tokenizer, and this model has "
+                         "none; stop at ids instead");
+    for (int i = 0; i < o->n_stop_text; i++)
+        if (o->stop_length[i] < 1 || o->stop_length[i] > WANE_STOP_TEXT_MOST)
+            return wane_fail(e, WANE_EARG, "generate: a stop text has 1 to %d bytes, not %zu",
+                             WANE_STOP_TEXT_MOST, o->stop_length[i]);
+    for (int64_t i = 0; i < g->n; i++) {
+        const wane_sequence *p = &g->prompts[i];
+        if (p->count < 1 || p->count > c->positions)
+            return wane_fail(e, WANE_EARG,
+                             "generate: prompt %" PRId64 " has %" PRId64
+                             " tokens; this model takes 1 to %" PRId64,
+                             i + 1, p->count, c->positions);
+        for (int64_t t = 0; t < p->count; t++)
+            if (p->ids[t] < 0 || p->ids[t] >= c->vocabulary)
+                return wane_fail(e, WANE_EARG,
+                                 "generate: prompt %" PRId64 " has id %" PRId32
+                                 "; the vocabulary has %" PRId64,
+                                 i + 1, p->ids[t], c->vocabulary);
+    }
+    return WANE_OK;
+}
+
+/* Rows that prompt i may come to need: its last token needs none. */
+static int64_t need(const generator *g, int64_t i)
+{
+    int64_t most = g->model->config->positions, count = g->prompts[i].count;
+    return g->o->max_tokens - 1 < most - count ? count + g->o->max_tokens - 1 : most;
+}
+
+static int64_t pages_of(int64_t rows)
+{
+    return (rows + WANE_PAGE - 1) / WANE_PAGE;
+}
+
+/* Sizes that fit what is free: first one answer of full length, with fewer rows at once if it must
+ * be; then as many pages as all answers could use. */
+static wane_status plan(generator *g, wane_err *e)
+{
+    const wane_config *c = g->model->config;
+    const wane_device *d = g->model->device;
+    uint64_t room = wane_workspace_room(d), bytes, page;
+    int64_t tokens = 0, useful = 0, rows;
+    for (int64_t i = 0; i < g->n; i++) {
+        rows = need(g, i);
+        if (rows > g->longest) g->longest = rows;
+        if (tokens < MOST_ROWS) tokens += g->prompts[i].count;
+        useful += pages_of(rows) + 1;
+    }
+    g->batch = g->o->batch ? g->o->batch : MOST_BATCH;
+    if (g->batch > g->n) g->batch = (int)g->n;
+    rows = tokens < MOST_ROWS ? tokens : MOST_ROWS;
+    if (rows < g->batch) rows = g->batch;
+    g->pages = pages_of(g->longest);
+    if (useful > g->batch * (g->pages + 1)) useful = g->batch * (g->pages + 1);
+    g->sizes = (wane_sizes){.rows = rows, .logit_rows = g->batch};
+    for (;;) {
+        if (g->batch > g->sizes.rows) g->batch = (int)g->sizes.rows;
+        g->sizes.pool_rows = g->pages * WANE_PAGE;
+        g->sizes.runs = (int)g->sizes.rows;
+        g->sizes.spans = (int)g->pages + 4 * g->batch;
+        bytes = wane_workspace_bytes(c, &g->sizes);
+        if (bytes <= room) break;
+        if (!wane_sizes_halve(c, &g->sizes))
+            return wane_workspace_short(d, "generate", bytes, "raise memory = or lower max_tokens",
+                                        e);
+    }
+    page = wane_pass_bytes(c, 1, WANE_PAGE, 0, 1) - wane_pass_bytes(c, 1, 0, 0, 0);
+    uint64_t more = (room - bytes) / page;
+    if (useful > g->pages)
+        g->pages += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
+    g->sizes.pool_rows = g->pages * WANE_PAGE;
+    g->sizes.spans = (int)g->pages + 4 * g->batch;
+    return WANE_OK;
+}
+
+static wane_status allocate(generator *g, wane_err *e)
+{
+    size_t batch = (size_t)g->batch, rows = (size_t)g->sizes.rows, pages = (size_t)g->pages;
+    g->longest++; /* the last token of an answer needs no row, but a place */
+    g->queue = calloc((size_t)g->n, sizeof *g->queue);
+    g->ids = calloc(batch * (size_t)g->longest, sizeof *g->ids);
+    g->slot = calloc(batch, sizeof *g->slot);
+    g->live = calloc(batch, sizeof *g->live);
+    g->token = calloc(rows, sizeof *g->token);
+    g->position = calloc(rows, sizeof *g->position);
+    g->row = calloc(rows, sizeof *g->row);
+    g->runs = calloc((size_t)g->sizes.runs, sizeof *g->runs);
+    g->spans = calloc((size_t)g->sizes.spans, sizeof *g->spans);
+    g->own = calloc(pages, sizeof *g->own);
+    g->before = calloc(pages, sizeof *g->before);
+    g->last = calloc(batch, sizeof *g->last);
+    g->next = calloc(batch, sizeof *g->next);
+    g->asking = calloc(batch, sizeof *g->asking);
+    if (!g->queue || !g->ids || !g->slot || !g->live || !g->token || !g->position || !g->row ||
+        !g->runs || !g->spans || !g->own || !g->before || !g->last || !g->next || !g->asking)
+        return wane_fail(e, WANE_EOOM, "generate: no host memory for %d answers", g->batch);
+    for (size_t i = 0; i < batch; i++) g->slot[i].ids = g->ids + i * (size_t)g->longest;
+    return wane_cache_new(g->pages, &g->cache, e);
+}
+
+/* Whether the answer is over with its last token; NaN and stop ids never became one. */
+static bool ends(const generator *g, answer *a, wane_finish *how)
+{
+    const wane_generate_options *o = g->o;
+    int32_t id = a->ids[a->count - 1];
+    size_t length = 0;
+    bool over = false;
+    const char *bytes = o->tokenizer ? wane_tokenizer_bytes(o->tokenizer, id, &length) : NULL;
+    if (!bytes) length = 0;
+    /* each rule sees each token, whichever of them ends the answer */
+    if (o->stop_at_box && wane_ending_box(&a->ending, bytes, length))
+        over = true, *how = WANE_FINISH_BOX;
+    if (o->n_stop_text &&
+        wane_ending_text(&a->ending, bytes, length, o->stop_text, o->stop_length, o->n_stop_text) &&
+        !over)
+        over = true, *how = WANE_FINISH_STOP;
+    if (o->loop &&
+        wane_ending_loop(&a->ending, a->ids + a->prompt, a->count - a->prompt, o->loop) && !over)
+        over = true, *how = WANE_FINISH_LOOP;
+    if (!over && (a->count - a->prompt >= o->max_tokens || a->count > g->model->config->positions))
+        over = true, *how = WANE_FINISH_LENGTH;
+    return over;
+}
+
+static bool is_stop(const generator *g, int32_t id)
+{
+    const wane_config *c = g->model->config;
+    const int32_t *stop = g->o->n_stop ? g->o->stop : c->eos;
+    int n = g->o->n_stop ? g->o->n_stop : c->n_eos;
+    for (int i = 0; i < n; i++)
+        if (stop[i] == id) return true;
+    return false;
+}
+
+/* Takes the answer out of the living; its first `keep` tokens stay in the cache. */
+static void remove_live(generator *g, int s, int64_t keep)
+{
+    int i = 0;
+    while (g->live[i] != s) i++;
+    memmove(g->live + i, g->live + i + 1, (size_t)(--g->n_live - i) * sizeof *g->live);
+    wane_cache_leave(g->cache, g->slot[s].leaf, keep);
+    g->slot[s].leaf = NULL;
+}
+
+/* Copies what is generated so far to the results. */
+static wane_status store(generator *g, const answer *a, wane_err *e)
+{
+    wane_generated *r = &g->results[a->index];
+    r->count = a->count - a->prompt;
+    if (r->count == 0) return WANE_OK;
+    r->ids = malloc((size_t)r->count * sizeof *r->ids);
+    if (!r->ids) return wane_fail(e, WANE_EOOM, "generate: no host memory for an answer");
+    memcpy(r->ids, a->ids + a->prompt, (size_t)r->count * sizeof *r->ids);
+    return WANE_OK;
+}
+
+static wane_status finish(generator *g, int s, wane_finish how, wane_err *e)
+{
+    answer *a = &g->slot[s];
+    int64_t keep = 0;
+    wane_status status = store(g, a, e);
+    if (status) return status;
+    g->results[a->index].finish = how;
+    g->results[a->index].seconds = now() - g->results[a->index].seconds;
+    if (g->waiting < g->n) {
+        wane_sequence mine = {a->ids, NULL, a->done};
+        keep = wane_sequences_shared(&mine, &g->prompts[g->queue[g->waiting]]);
+    }
+    remove_live(g, s, keep);
+    return WANE_OK;
+}
+
+/* The youngest answer waits again, with what it has. */
+static wane_status put_back(generator *g, wane_err *e)
+{
+    int s = g->live[g->n_live - 1];
+    wane_status status = store(g, &g->slot[s], e);
+    if (status) return status;
+    g->queue[--g->waiting] = g->slot[s].index;
+    remove_live(g, s, 0);
+    return WANE_OK;
+}
+
+/* The next prompt in the queue enters; *full: it has to wait. */
+static wane_status enter(generator *g, bool *full, wane_err *e)
+{
+    int s = 0;
+    while (g->slot[s].leaf) s++;
+    answer *a = &g->slot[s];
+    int64_t index = g->queue[g->waiting];
+    wane_generated *r = &g->results[index];
+    a->index = index;
+    a->prompt = g->prompts[index].count;
+    a->count = a->prompt + r->count;
+    memcpy(a->ids, g->prompts[index].ids, (size_t)a->prompt * sizeof *a->ids);
+    if (r->count) memcpy(a->ids + a->prompt, r->ids, (size_t)r->count * sizeof *a->ids);
+    /* a page for each of the living, or the next step would put it back */
+    wane_status status =
+        wane_cache_enter(g->cache, a->ids, a->count, g->n_live, &a->leaf, &a->done, e);
+    if (!status && !a->leaf && g->n_live == 0) {
+        wane_cache_drop_unused(g->cache);
+        status = wane_cache_enter(g->cache, a->ids, a->count, 0, &a->leaf, &a->done, e);
+        if (!status && !a->leaf)
+            status = wane_fail(e, WANE_EOOM, "generate: no pages for prompt %" PRId64, index + 1);
+    }
+    *full = !a->leaf;
+    if (status || !a->leaf) return status;
+    g->waiting++;
+    g->live[g->n_live++] = s;
+    if (r->seconds == 0) r->seconds = now();
+    /* what was generated before is shown to the rules again: none of it ended the answer */
+    memset(&a->ending, 0, sizeof a->ending);
+    int64_t all = a->count;
+    wane_finish how;
+    for (a->count = a->prompt + 1; a->count <= all; a->count++) ends(g, a, &how);
+    a->count = all;
+    free(r->ids);
+    r->ids = NULL;
+    r->count = 0;
+    return WANE_OK;
+}
+
+/* Adds the answer's tokens that have no keys and values to the pass. False where not all fit:
+ * younger answers may need their rows, so nobody comes after it. */
+static bool gather(generator *g, int s)
+{
+    answer *a = &g->slot[s];
+    int64_t take = a->count - a->done;
+    if (take > g->sizes.rows - g->n_rows) take = g->sizes.rows - g->n_rows;
+    int pieces = wane_cache_spans(a->leaf, a->done, a->done + take, g->own);
+    for (int i = 0; i < pieces; i++) {
+        int before = wane_cache_spans(a->leaf, 0, a->done, g->before);
+        if (g->n_runs == g->sizes.runs || before > g->sizes.spans - g->n_spans) return false;
+        memcpy(g->spans + g->n_spans, g->before, (size_t)before * sizeof *g->spans);
+        g->runs[g->n_runs++] =
+            (wane_run){(int32_t)g->n_rows, g->own[i].count, g->own[i].row, g->n_spans, before};
+        g->n_spans += before;
+        for (int32_t r = 0; r < g->own[i].count; r++, a->done++, g->n_rows++) {
+            g->token[g->n_rows] = a->ids[a->done];
+            g->position[g->n_rows] = (int32_t)a->done;
+            g->row[g->n_rows] = g->own[i].row + r;
+        }
+    }
+    if (a->done < a->count) return false;
+    g->last[g->n_asking] = (int32_t)g->n_rows - 1;
+    g->asking[g->n_asking++] = s;
+    return true;
+}
+
+/* One pass, and the likeliest next token of each answer that asks for one. */
+static wane_status compute(generator *g, wane_err *e)
+{
+    wane_device *d = g->model->device;
+    wane_status status = wane_pass_run(g->work.pass, g->n_rows, g->token, g->position, g->row,
+                                       g->runs, g->n_runs, g->spans, g->n_spans, e);
+    for (int at = 0; at < g->n_asking && !status;) {
+        int64_t count = g->n_asking - at;
+        if (count > g->sizes.logit_rows) count = g->sizes.logit_rows;
+        wane_mat logits = wane_mat_rows(wane_tensor_mat(g->work.logits), 0, count);
+        wane_mat ids = wane_mat_rows(wane_tensor_mat(g->work.ids), 0, count);
+        status = wane_pass_logits(g->work.pass, g->last + at, count, logits, e);
+        if (!status) status = WANE_CALL(d, e, argmax, ids, logits);
+        if (!status)
+            status = WANE_CALL(d, e, get, g->next + at, ids.data, (size_t)count * sizeof *g->next);
+        at += (int)count;
+    }
+    return status;
+}
+
+/* The answer gets its next token: it ends, or has a row for the token, or was put back. */
+static wane_status accept(generator *g, int s, int32_t id, wane_err *e)
+{
+    answer *a = &g->slot[s];
+    wane_finish how;
+    int64_t row;
+    if (id < 0) return finish(g, s, WANE_FINISH_NAN, e);
+    if (is_stop(g, id)) return finish(g, s, WANE_FINISH_STOP, e);
+    a->ids[a->count++] = id;
+    if (ends(g, a, &how)) return finish(g, s, how, e);
+    wane_status status = wane_cache_append(g->cache, a->leaf, id, &row, e);
+    if (!status && row < 0) {
+        wane_cache_drop_unused(g->cache);
+        status = wane_cache_append(g->cache, a->leaf, id, &row, e);
+    }
+    while (!status && row < 0 && a->leaf) {
+        status = put_back(g, e);
+        if (!status && a->leaf) status = wane_cache_append(g->cache, a->leaf, id, &row, e);
+    }
+    return status;
+}
+
+static wane_status step(generator *g, wane_err *e)
+{
+    bool full = false;
+    wane_status status = WANE_OK;
+    while (!full && g->n_live < g->batch && g->waiting < g->n)
+        if ((status = enter(g, &full, e))) return status;
+    g->n_rows = g->n_runs = g->n_spans = g->n_asking = 0;
+    for (int i = 0; i < g->n_live && gather(g, g->live[i]);) i++;
+    status = compute(g, e);
+    for (int i = 0; i < g->n_asking && !status; i++)
+        /* one that was put back meanwhile asks again when it returns */
+        if (g->slot[g->asking[i]].leaf) status = accept(g, g->asking[i], g->next[i], e);
+    return status;
+}
+
+wane_status wane_model_generate(wane_model *model, const wane_sequence *prompts, int64_t n,
+                                const wane_generate_options *o, wane_generated *results,
+                                wane_err *e)
+{
+    generator g = {.model = model, .o = o, .prompts = prompts, .results = results, .n = n};
+    memset(results, 0, (size_t)n * sizeof *results);
+    wane_status status = check(&g, e);
+    if (status || n == 0) return status;
+    if ((status = wane_model_load(model, e))) goto done;
+    if ((status = plan(&g, e))) goto done;
+    if ((status = allocate(&g, e))) goto done;
+    if ((status = wane_workspace_new(model, &g.sizes, &g.work, e))) goto done;
+    if ((status = wane_sequences_sort(prompts, n, g.queue, e))) goto done;
+    while (!status && (g.waiting < n || g.n_live)) status = step(&g, e);
+done:
+    if (status) {
+        for (int64_t i = 0; i < n; i++) free(results[i].ids);
+        memset(results, 0, (size_t)n * sizeof *results);
+        wane_err_at(e, "generate", NULL, NULL);
+    }
+    wane_workspace_free(&g.work);
+    wane_cache_free(g.cache);
+    free(g.queue);
+    free(g.ids);
+    free(g.slot);
+    free(g.live);
+    free(g.token);
+    free(g.position);
+    free(g.row);
+    free(g.runs);
+    free(g.spans);
+    free(g.own);
+    free(g.before);
+    free(g.last);
+    free(g.next);
+    free(g.asking);
+    return status;
+}
