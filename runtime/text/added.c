@@ -117,6 +117,7 @@ bool added_next(added_walk *w, int32_t *id, size_t *start, size_t *end)
         if (t->rstrip && to < w->done) to = w->done; /* the last token's spaces: searched once */
         while (t->rstrip && to < w->length && unicode_class_at(w->s, to, &next) & CLASS_S)
             to = next;
+        if (from >= to) continue; /* a token of spaces, taken whole into the one before it */
         w->waiting = t->id;
         w->start = from;
         w->end = to;

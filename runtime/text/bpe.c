@@ -13,14 +13,20 @@
  *   late      a heap for those that do not
  *
  * An entry is stale when the symbols at its position have changed; then their pair has another
- * rank. O(n log n) in the worst case, about 8 bytes of memory for each byte of text and 4 for each
+ * rank. O(n log n) in the worst case; 6 bytes of memory for each byte of text and 4 for each
  * waiting pair. */
 #include "runtime/text/bpe.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT = 128, WORD_BYTES = 15, WORD_SLOTS = 1 << 14, REPEATS_FROM = 2048 };
+enum {
+    SHORT = 128,
+    WORD_BYTES = 15,
+    WORD_SLOTS = 1 << 14,
+    REPEATS_FROM = 2048,
+    LANE_KEPT = 1 << 16
+};
 
 struct bpe_lane {
     uint32_t rank, *at;
@@ -96,7 +102,8 @@ static size_t merge_short(const vocab *v, const unsigned char *piece, size_t len
 static wane_status grow(void **list, size_t *room, size_t need, size_t size, wane_err *e)
 {
     if (need <= *room) return WANE_OK;
-    size_t want = *room * 2 > need ? *room * 2 : need < 16 ? 16 : need;
+    size_t more = *room + *room / 2;
+    size_t want = more > need ? more : need < 16 ? 16 : need;
     void *bigger = realloc(*list, want * size);
     if (!bigger) return wane_fail(e, WANE_EOOM, "no memory to encode a long piece of text");
     *list = bigger;
@@ -167,6 +174,11 @@ static bool pop(bpe_scratch *b, uint32_t *rank, uint32_t *at)
         return false;
     } else if (++lane->first == lane->count) {
         heap_pop(b->ranks, --b->n_ranks);
+        if (lane->room > LANE_KEPT) {
+            free(lane->at);
+            lane->at = NULL;
+            lane->room = 0;
+        }
     }
     *rank = (uint32_t)(first >> 32);
     *at = (uint32_t)first;
@@ -196,7 +208,7 @@ static wane_status merge_long(const vocab *v, bpe_scratch *b, const unsigned cha
     wane_status s = long_room(v, b, length, e);
     if (s) return s;
     int32_t *ids = b->ids;
-    uint32_t *spans = b->spans;
+    uint16_t *spans = b->spans;
     for (size_t i = 0; i < length; i++) {
         ids[i] = v->byte_id[piece[i]];
         spans[i] = 1;
@@ -214,7 +226,7 @@ static wane_status merge_long(const vocab *v, bpe_scratch *b, const unsigned cha
         size_t after = right + spans[right];
         ids[at] = (int32_t)m->id;
         ids[right] = -1;
-        spans[at] = spans[after - 1] = (uint32_t)(after - at);
+        spans[at] = spans[after - 1] = (uint16_t)(after - at);
         n--;
         if (at) {
             size_t left = at - spans[at - 1];

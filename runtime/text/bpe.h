@@ -12,7 +12,7 @@ typedef struct {
     bpe_word *words; /* short pieces met before: where their ids stand in the output */
     size_t base;     /* the output's count when the call began */
     int32_t *ids;    /* a long piece, see bpe.c; (room) */
-    uint32_t *spans; /* (room) */
+    uint16_t *spans; /* (room) */
     size_t room;
     uint32_t *lane_of; /* (n_merges) 1 + the lane of a rank, 0: none */
     bpe_lane *lanes;

@@ -26,7 +26,9 @@ struct wane_pattern {
 
 static const char spaces[] = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"
                              "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
-static const char words[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+/* Oniguruma takes Latin-1's superscripts and fractions for word characters, but not in a class. */
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+static const char words[] = WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", words_in_class[] = WORDS;
 
 typedef struct {
     const char *p;
@@ -101,7 +103,8 @@ static wane_status put_escape(rewriter *r)
     if (c == 's' || c == 'S')
         s = put_class(r, spaces, c == 'S');
     else if (c == 'w' || c == 'W')
-        s = put_class(r, words, c == 'W');
+
+        s = put_class(r, r->in_class ? words_in_class : words, c == 'W');
     else if (c == 'v')
         s = put(r, "\\x{b}", 5);
     else if (strchr("rntfaedD", c) || (c == 'x' && r->length - r->at > 2 && p[2] == '{') ||

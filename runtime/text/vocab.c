@@ -108,7 +108,7 @@ static wane_status store(vocab *v, const char *content, size_t length, int32_t i
     if (v->pool.length + 2 * length > UINT32_MAX) return no_memory(e);
     unsigned char *to = v->pool.data + v->pool.length;
     t->content = (uint32_t)v->pool.length;
-    t->content_length = (uint32_t)length & 0xfffff;
+    t->content_length = (uint16_t)length;
     t->flags = TOKEN_PRESENT;
     memcpy(to, p, length);
 

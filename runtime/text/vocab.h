@@ -7,7 +7,7 @@
 
 enum {
     VOCAB_IDS = 4194304,     /* ids are below this */
-    VOCAB_TOKEN = 65536,     /* the longest content, in bytes */
+    VOCAB_TOKEN = 65535,     /* the longest content, in bytes; bpe.c keeps lengths in 16 bits */
     VOCAB_NONE = 0xffffffffu /* no merge */
 };
 
@@ -17,7 +17,7 @@ enum { TOKEN_PRESENT = 1, TOKEN_SPECIAL = 2, TOKEN_ADDED = 4 };
  * "Ġ" is a space); bytes are what it decodes to. Both lie in the pool. */
 typedef struct {
     uint32_t content, bytes;
-    uint32_t content_length : 20, flags : 12;
+    uint16_t content_length, flags;
     uint32_t bytes_length;
 } vocab_token;
 
