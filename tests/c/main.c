@@ -12,6 +12,9 @@ static const struct {
     {"model", test_model},
     {"batch", test_batch},
     {"cache", test_cache},
+    {"files", test_files},
+    {"tensor", test_tensor},
+    {"safetensors", test_safetensors},
 };
 
 int main(int argc, char **argv)

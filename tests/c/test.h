@@ -27,5 +27,8 @@ int test_base(void);
 int test_model(void);
 int test_batch(void);
 int test_cache(void);
+int test_files(void);
+int test_safetensors(void);
+int test_tensor(void);
 
 #endif

@@ -1,4 +1,5 @@
-/* test_files.c - whole reads, atomic writes and what is left after a failed one, folders, locks, SHA-256. */
+/* test_files.c - whole reads, atomic writes and what is left after a failed one, folders, locks,
+ * SHA-256. */
 #include "tests/c/test.h"
 
 #include <errno.h>
@@ -16,8 +17,14 @@
 #include "runtime/base/files.h"
 #include "tests/c/files.h"
 
-static int setup(void **state) { return *state = test_folder(), 0; }
-static int teardown(void **state) { return test_folder_remove(*state), 0; }
+static int setup(void **state)
+{
+    return *state = test_folder(), 0;
+}
+static int teardown(void **state)
+{
+    return test_folder_remove(*state), 0;
+}
 
 static void sha256(void **state)
 {
@@ -37,7 +44,8 @@ static void sha256(void **state)
     char hex[65];
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         wane_sha256_start(&s);
-        for (int j = 0; j < row[i].times; j++) wane_sha256_add(&s, row[i].text, strlen(row[i].text));
+        for (int j = 0; j < row[i].times; j++)
+            wane_sha256_add(&s, row[i].text, strlen(row[i].text));
         wane_sha256_hex(&s, hex);
         assert_string_equal(hex, row[i].hex);
     }
@@ -54,7 +62,8 @@ static void sha256_in_pieces(void **state)
         wane_sha256_add(&s, data, n);
         wane_sha256_hex(&s, whole);
         wane_sha256_start(&s);
-        for (size_t at = 0; at < n; at += 13) wane_sha256_add(&s, data + at, n - at < 13 ? n - at : 13);
+        for (size_t at = 0; at < n; at += 13)
+            wane_sha256_add(&s, data + at, n - at < 13 ? n - at : 13);
         wane_sha256_hex(&s, pieces);
         assert_string_equal(whole, pieces);
     }
@@ -75,7 +84,8 @@ static void reading(void **state)
     assert_null(text);
     assert_non_null(strstr(e.message, "larger than"));
     assert_string_equal(e.path, path);
-    assert_int_equal(wane_file_read_all(test_path(*state, "no\nsuch"), 7, &text, &length, &e), WANE_EIO);
+    assert_int_equal(wane_file_read_all(test_path(*state, "no\nsuch"), 7, &text, &length, &e),
+                     WANE_EIO);
     assert_non_null(strstr(e.message, "no\\x0asuch: No such file"));
     assert_int_equal(wane_file_read_all(*state, 7, &text, &length, &e), WANE_EIO);
     /* a file that says it is empty and is not */
@@ -113,9 +123,11 @@ static void writing(void **state)
     wane_writer_discard(NULL);
     expect_content(path, "new");
     assert_int_equal(test_count(*state), 1);
-    assert_int_equal(wane_file_write_all(test_path(*state, "no/such/folder"), "x", 1, &e), WANE_EIO);
+    assert_int_equal(wane_file_write_all(test_path(*state, "no/such/folder"), "x", 1, &e),
+                     WANE_EIO);
     assert_non_null(strstr(e.message, "No such file"));
-    assert_int_equal(wane_file_write_all(*state, "x", 1, &e), WANE_EIO); /* a folder is in the way */
+    assert_int_equal(wane_file_write_all(*state, "x", 1, &e),
+                     WANE_EIO); /* a folder is in the way */
     char *odd = (char *)test_path(*state, "-a b\n\xff~");
     assert_int_equal(wane_file_write_all(odd, "x", 1, &e), WANE_OK);
     expect_content(odd, "x");
