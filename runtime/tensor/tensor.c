@@ -178,9 +178,9 @@ static wane_status check_range(const wane_tensor *t, int dim, int64_t start, int
         return wane_fail(e, WANE_EARG, "no dimension %d in a tensor of rank %d", dim + 1, t->rank);
     if (start < 0 || length < 0 || start > t->shape[dim] || length > t->shape[dim] - start)
         return wane_fail(e, WANE_EARG,
-                         "elements %" PRId64 " to %" PRId64
-                         " are not all within dimension %d of size %" PRId64,
-                         start + 1, start + length, dim + 1, t->shape[dim]);
+                         "%" PRId64 " elements from number %" PRId64
+                         " on are not all within dimension %d of size %" PRId64,
+                         length, start + (start < INT64_MAX), dim + 1, t->shape[dim]);
     return WANE_OK;
 }
 
