@@ -2,7 +2,7 @@
 -- What `require "wane"` gives.
 local core = require "wane.core"
 
-local wane = { core = core, error = core.error, version = core.version }
+local wane = { core = core, error = core.error, version = core.version, tensor = core.tensor }
 
 local function settle(code, ok, ...)
   if ok then return ... end
