@@ -64,6 +64,9 @@ void *wane_test(lua_State *L, int arg,
 /* Bytes from malloc, freed with the box. */
 extern const wane_type wane_text_type;
 
+/* A wane_tokenizer (tokenizer.c). */
+extern const wane_type wane_tokenizer_type;
+
 /* Raises e: EARG as a string with position, all else as an error object. Does not return. */
 int wane_raise(lua_State *L, const wane_err *e);
 

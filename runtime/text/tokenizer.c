@@ -6,8 +6,10 @@
  * template's ids go around the whole. */
 #include "runtime/text/tokenizer.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/text/bpe.h"
 #include "runtime/text/text.h"
@@ -55,8 +57,16 @@ wane_status wane_tokenizer_parse(const char *json, size_t length, const char *pa
 
 wane_status wane_tokenizer_load(const char *path, wane_tokenizer **out, wane_err *e)
 {
+    static const char name[] = "/tokenizer.json";
+    char file[PATH_MAX];
+    struct stat about;
     json_t *root;
     *out = NULL;
+    if (!stat(path, &about) && S_ISDIR(about.st_mode) &&
+        strlen(path) + sizeof name <= sizeof file) {
+        strcpy(stpcpy(file, path), name);
+        path = file;
+    }
     wane_status s = wane_json_load(path, FILE_MOST, &root, e);
     if (s) return s;
     s = build(root, path, out, e);

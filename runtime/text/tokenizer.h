@@ -19,7 +19,7 @@
 
 typedef struct wane_tokenizer wane_tokenizer;
 
-/* Reads PATH, a tokenizer.json. *out is the caller's: release. */
+/* Reads path, a tokenizer.json or the folder that holds it. *out is the caller's: release. */
 wane_status wane_tokenizer_load(const char *path, wane_tokenizer **out, wane_err *e);
 
 /* The same from memory; path only names it in messages. json may be freed afterwards. */
