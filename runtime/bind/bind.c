@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CONTEXT "wane.context"
 #define DOCS    "wane.docs"
@@ -230,6 +231,17 @@ static bool in_lua(lua_State *L)
     return false;
 }
 
+/* Ctrl-C and a wrong flag are nobody's bug: where they were met tells nothing. */
+static bool wants_traceback(lua_State *L, int index)
+{
+    lua_pushliteral(L, "code");
+    lua_rawget(L, index);
+    const char *code = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    bool plain = !strcmp(code, "interrupted") || !strcmp(code, "usage") || !strcmp(code, "help");
+    lua_pop(L, 1);
+    return !plain && in_lua(L);
+}
+
 int wane_bind_traceback(lua_State *L)
 {
     if (!is_error(L, 1)) {
@@ -239,7 +251,7 @@ int wane_bind_traceback(lua_State *L)
     }
     lua_settop(L, 1);
     lua_pushliteral(L, "traceback");
-    if (lua_rawget(L, 1) == LUA_TNIL && in_lua(L)) { /* raised again: the first one tells where */
+    if (lua_rawget(L, 1) == LUA_TNIL && wants_traceback(L, 1)) { /* raised again: the first one tells where */
         lua_pushliteral(L, "traceback");
         luaL_traceback(L, L, NULL, 1);
         lua_rawset(L, 1);
@@ -253,7 +265,7 @@ int wane_bind_exit_code(lua_State *L, int index)
     static const struct {
         const char *code;
         int exit;
-    } table[] = {{"usage", 2},   {"format", 3},   {"unsupported", 3}, {"oom", 4},
+    } table[] = {{"help", 0}, {"usage", 2},   {"format", 3},   {"unsupported", 3}, {"oom", 4},
                  {"numeric", 5}, {"io", 6},       {"device", 7},      {"gate", 8},
                  {"partly", 9},  {"network", 10}, {"interrupted", 75}};
     index = lua_absindex(L, index);
@@ -266,6 +278,13 @@ int wane_bind_exit_code(lua_State *L, int index)
         if (!strcmp(code, table[i].code)) found = table[i].exit;
     lua_pop(L, 1);
     return found;
+}
+
+double wane_bind_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 void wane_bind_pressure(lua_State *L)
@@ -298,7 +317,14 @@ static int l_traceback(lua_State *L)
     return wane_bind_traceback(L);
 }
 
+static int l_clock(lua_State *L)
+{
+    lua_pushnumber(L, wane_bind_clock());
+    return 1;
+}
+
 static const wane_reg functions_of_core[] = {
+    {"clock", l_clock, "clock() -> seconds of a clock that never jumps"},
     {"exit_code", l_exit_code,
      "exit_code(err) -> the program's exit code for an error value: 1 for all but error objects"},
     {"traceback", l_traceback,

@@ -91,6 +91,8 @@ void wane_bind_stop_install(lua_State *L);
 void wane_bind_stop_check(lua_State *L);
 void wane_bind_stop_clear(lua_State *L);
 
+double wane_bind_clock(void); /* seconds of a clock that never jumps */
+
 /* For lua_pcall: the error value, with its traceback (a field of objects, the tail of strings). */
 int wane_bind_traceback(lua_State *L);
 /* The exit code of README's table for the error value at index: 1 for all but error objects. */

@@ -136,10 +136,23 @@ static int l_kind(lua_State *L)
     struct stat about;
     if (stat(check_path(L, 1), &about)) return 0;
     lua_pushstring(L, S_ISREG(about.st_mode)   ? "file"
-                      : S_ISDIR(about.st_mode) ? "folder"
+                      : S_ISDIR(about.st_mode) ? "directory"
                                                : "other");
     lua_pushinteger(L, about.st_size);
     return 2;
+}
+
+static int l_size(lua_State *L)
+{
+    wane_err e;
+    struct stat about;
+    const char *path = check_path(L, 1);
+    if (stat(path, &about)) {
+        wane_fail_io(&e, "read", path);
+        return wane_raise(L, &e);
+    }
+    lua_pushinteger(L, about.st_size);
+    return 1;
 }
 
 static void close_dir(void *d)
@@ -256,8 +269,9 @@ static const wane_reg functions[] = {
      "io"},
     {"rename", l_rename, "rename(from, to): refuses to replace; raises io"},
     {"kind", l_kind,
-     "kind(path) -> \"file\", \"folder\" or \"other\" and its bytes, or nothing where there is "
+     "kind(path) -> \"file\", \"directory\" or \"other\" and its bytes, or nothing where there is "
      "none"},
+    {"size", l_size, "size(path) -> bytes of a file; raises io"},
     {"list", l_list, "list(path) -> the names in a folder, sorted; raises io"},
     {"lock", l_lock,
      "lock(path) -> a lock on a folder, held until it is closed; raises io naming who has it"},

@@ -12,19 +12,10 @@
  *
  * What stays: Lua turns hooks off in __gc, and one string.find on a bad pattern is one instruction.
  * A second Ctrl-C ends the program. */
-#include <time.h>
-
 #include "runtime/bind/bind.h"
 
 enum { INSTRUCTIONS = 1000 };
 static const double GRACE = 0.1; /* seconds */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int raise_stop(lua_State *L)
 {
@@ -38,7 +29,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
     (void)ar;
     wane_context *c = wane_bind_context(L);
     if (!atomic_load_explicit(&c->stop, memory_order_relaxed)) return;
-    double t = now();
+    double t = wane_bind_clock();
     if (c->stopped > 0 && t - c->stopped < GRACE) return;
     c->stopped = t;
     raise_stop(L);

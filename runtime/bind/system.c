@@ -1,21 +1,12 @@
-/* system.c - wane.core.system: clocks, the terminal, and what the machine has. */
+/* system.c - wane.core.system: the terminal, and what the machine has. */
 #include <cblas.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/bind/bind.h"
-
-static int l_now(lua_State *L)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    lua_pushnumber(L, (double)t.tv_sec + (double)t.tv_nsec * 1e-9);
-    return 1;
-}
 
 static int check_stream(lua_State *L)
 {
@@ -83,7 +74,6 @@ static int l_disk_free(lua_State *L)
 }
 
 static const wane_reg functions[] = {
-    {"now", l_now, "now() -> seconds of a clock that never jumps"},
     {"terminal", l_terminal,
      "terminal(\"stdout\") -> whether stdin, stdout or stderr is a terminal"},
     {"width", l_width, "width(\"stdout\") -> columns of that terminal; 80 where it is none"},
