@@ -76,5 +76,9 @@ int main(int argc, char **argv)
     }
     if (code && *wane_message(w)) fprintf(stderr, "wane: %s\n", wane_message(w));
     wane_close(w);
+    if (fflush(stdout) && !code) { /* a full disk, told too late for any other code */
+        perror("wane: cannot write to stdout");
+        code = 6;
+    }
     return code;
 }

@@ -251,7 +251,8 @@ int wane_bind_traceback(lua_State *L)
     }
     lua_settop(L, 1);
     lua_pushliteral(L, "traceback");
-    if (lua_rawget(L, 1) == LUA_TNIL && wants_traceback(L, 1)) { /* raised again: the first one tells where */
+    if (lua_rawget(L, 1) == LUA_TNIL &&
+        wants_traceback(L, 1)) { /* raised again: the first one tells where */
         lua_pushliteral(L, "traceback");
         luaL_traceback(L, L, NULL, 1);
         lua_rawset(L, 1);
@@ -265,9 +266,9 @@ int wane_bind_exit_code(lua_State *L, int index)
     static const struct {
         const char *code;
         int exit;
-    } table[] = {{"help", 0}, {"usage", 2},   {"format", 3},   {"unsupported", 3}, {"oom", 4},
-                 {"numeric", 5}, {"io", 6},       {"device", 7},      {"gate", 8},
-                 {"partly", 9},  {"network", 10}, {"interrupted", 75}};
+    } table[] = {{"help", 0}, {"usage", 2},   {"format", 3},   {"unsupported", 3},
+                 {"oom", 4},  {"numeric", 5}, {"io", 6},       {"device", 7},
+                 {"gate", 8}, {"partly", 9},  {"network", 10}, {"interrupted", 75}};
     index = lua_absindex(L, index);
     if (!is_error(L, index)) return 1;
     int found = 1;

@@ -1,0 +1,61 @@
+--- wane doctor: what wane finds on this machine, and what is missing for what.
+local core = require "wane.core"
+
+-- device name -> its info, or nil and why not
+local function try_device(name)
+  local ok, err = pcall(core.device.open, name)
+  if not ok then return nil, tostring(err) end
+  return core.device.info()
+end
+
+local function cache_folder()
+  local home = os.getenv "HOME"
+  return os.getenv "HF_HUB_CACHE" or os.getenv "HF_HOME" and os.getenv "HF_HOME" .. "/hub"
+    or os.getenv "XDG_CACHE_HOME" and os.getenv "XDG_CACHE_HOME" .. "/huggingface/hub"
+    or home and home .. "/.cache/huggingface/hub"
+end
+
+local function has_token()
+  local home = os.getenv "HF_HOME" or os.getenv "HOME" and os.getenv "HOME" .. "/.cache/huggingface"
+  return os.getenv "HF_TOKEN" ~= nil or home ~= nil and core.files.kind(home .. "/token") == "file"
+end
+
+local function examine(wanted)
+  local machine = core.system.machine()
+  local cuda, why = try_device "cuda"
+  local chosen, wrong = try_device(wanted)
+  local cache = cache_folder()
+  return {
+    version = core.version, lua = _VERSION, host = machine.host, processors = machine.processors,
+    memory = machine.memory, memory_free = machine.memory_free, blas = machine.blas,
+    device = chosen and { name = chosen.name, description = chosen.description, total = chosen.total,
+      free = chosen.free }, device_error = wrong,
+    cuda = cuda and cuda.description, cuda_error = why,
+    disk_free = core.system.disk_free ".", cache = cache, hub_token = has_token(),
+    argparse = pcall(require, "argparse"),
+  }
+end
+
+local function print_page(page)
+  local size = core.device.format_bytes
+  local function row(name, text) print(("%-9s %s"):format(name, text)) end
+  row("wane", ("%s, %s"):format(page.version, page.lua))
+  row("device", page.device and ("%s: %s"):format(page.device.name, page.device.description) or page.device_error)
+  row("cuda", page.cuda or page.cuda_error)
+  row("memory", ("%s free of %s, %d processors"):format(size(page.memory_free), size(page.memory), page.processors))
+  row("blas", page.blas)
+  row("disk", page.disk_free and size(page.disk_free) .. " free here" or "unknown")
+  row("models", ("%s, token %s"):format(page.cache or "no cache folder: HOME is not set",
+    page.hub_token and "present" or "absent"))
+end
+
+return {
+  summary = "show what this machine has: device, memory, libraries",
+  options = { { name = "device", kind = "string", default = "auto", doc = "which one must work: auto, cpu, cuda" } },
+  json = true,
+  run = function(o)
+    local page = examine(o.device)
+    if o.json then print(core.json.encode(page, { indent = 2 })) else print_page(page) end
+    return page.device and 0 or 7
+  end,
+}

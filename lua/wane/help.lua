@@ -1,0 +1,172 @@
+--- Help from the sources: C functions carry a line of documentation, Lua functions the comment above them.
+local core = require "wane.core"
+local modules = require "wane.modules"
+local options = require "wane.options"
+
+local help = {}
+
+-- module name -> what its source tells: { summary, text, entries = { { name, signature, text } } }
+local read_before = {}
+
+local function flush(block) return block and table.concat(block, "\n") or nil end
+
+-- The name and the signature that a line declares, or nil.
+local function declared(line)
+  local name, rest = line:match("^function%s+([%w_.:]+)%s*(%b())")
+  if not name then
+    name, rest = line:match("^([%a_][%w_]*%.[%w_.]+)%s*=%s*function%s*(%b())")
+  end
+  if name then return name, name .. rest end
+end
+
+local function read(module)
+  if read_before[module] then return read_before[module] end
+  local source = modules.source(module)
+  if not source then return nil end
+  local page = { entries = {}, module = module }
+  local block
+  for line in (source .. "\n"):gmatch("(.-)\r?\n") do
+    local opening = line:match("^%-%-%-%s?(.*)$")
+    local more = block and line:match("^%-%-%s?(.*)$")
+    if opening then
+      block = { opening }
+    elseif more then
+      block[#block + 1] = more
+    else
+      local name, signature = declared(line)
+      if name then
+        page.entries[#page.entries + 1] = {
+          name = name:gsub(":", "."), signature = signature, text = flush(block), public = not name:find("[.:]__"),
+        }
+      elseif block and not page.text and not page.entries[1] then
+        page.text = flush(block)
+        page.summary = block[1]:gsub("%.%s*$", "")
+      end
+      block = nil
+    end
+  end
+  read_before[module] = page
+  return page
+end
+
+--- The documentation of a Lua module: { text, summary, entries = { { name, signature, text, public } } }, or nil.
+function help.page(module) return read(module) end
+
+--- The option table that a name takes: its module's spec, or NAME_options beside a function; nil where there is none.
+function help.spec(name)
+  name = name:gsub("^wane%.", "")
+  local ok, wane = pcall(require, "wane")
+  if not ok then return nil end
+  local holder, key = wane, name
+  if name:find(".", 1, true) then
+    local found
+    found, holder = pcall(function() return wane[name:match("^[^.]+")] end)
+    key = name:match("[^.]+$")
+    if not found or type(holder) ~= "table" then return nil end
+  end
+  local beside = rawget(holder, key .. "_options")
+  if type(beside) == "table" then return beside end
+  local there, value = pcall(function() return holder[key] end)
+  local spec = there and type(value) == "table" and (rawget(value, "spec") or rawget(value, "options"))
+  return type(spec) == "table" and type(spec[1]) == "table" and spec[1].name and spec or nil
+end
+
+local function indent(text) return "  " .. text:gsub("\n", "\n  ") end
+
+-- name -> list of texts: every function that is called so, in Lua or in C
+local function functions(name)
+  local found = {}
+  local line = core.docs[name]
+  if line then found[#found + 1] = ("%s%s"):format(name:match("^(.*%.)") or "", line) end
+  for _, module in ipairs(modules.list "wane") do
+    for _, entry in ipairs(read(module).entries) do
+      local last = module:match("[^.]+$") .. "." .. entry.name:match("[^.]+$")
+      if entry.text and (entry.name == name or last == name or entry.name == "wane." .. name) then
+        found[#found + 1] = entry.signature .. "\n" .. indent(entry.text)
+      end
+    end
+  end
+  local top = read "wane"
+  for _, entry in ipairs(top.entries) do
+    if entry.name == "wane." .. name and entry.text then
+      found[#found + 1] = entry.signature .. "\n" .. indent(entry.text)
+    end
+  end
+  return found
+end
+
+-- The functions of a module in C and in Lua, a line each.
+local function contents(name)
+  local lines = {}
+  for key, line in pairs(core.docs) do
+    if key:sub(1, #name + 1) == name .. "." then lines[#lines + 1] = "  " .. name .. "." .. line end
+  end
+  table.sort(lines)
+  local page = read("wane." .. name)
+  for _, entry in ipairs(page and page.entries or {}) do
+    if entry.text and entry.public then
+      lines[#lines + 1] = ("  %s  %s"):format(entry.signature, entry.text:match("^[^\n]*"))
+    end
+  end
+  return lines, page
+end
+
+-- every name that has help
+local function all_names()
+  local names = {}
+  for key in pairs(core.docs) do names[#names + 1] = key end
+  for _, module in ipairs(modules.list "wane") do
+    names[#names + 1] = module:match("[^.]+$")
+    for _, entry in ipairs(read(module).entries) do
+      if entry.text then names[#names + 1] = entry.name end
+    end
+  end
+  for _, entry in ipairs(read("wane").entries) do names[#names + 1] = entry.name:match("[^.]+$") end
+  return names
+end
+
+local function overview()
+  local lines = { read("wane").text, "", "?name tells more about:" }
+  for _, module in ipairs(modules.list "wane") do
+    local page = read(module)
+    lines[#lines + 1] = ("  %-14s %s"):format(module:match("[^.]+$"), page.summary or "")
+  end
+  return table.concat(lines, "\n")
+end
+
+-- names that end so, where the whole name is not given: zeros for tensor.zeros
+local function endings(name)
+  local found = {}
+  for _, full in ipairs(all_names()) do
+    if full:match("[^.]+$") == name and not found[full] then
+      found[full] = true
+      found[#found + 1] = full
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+--- What is known about a name, a module or a value of wane's, as text; a name that is unknown is an error.
+function help.about(name)
+  if name == nil or name == "" or name == "wane" then return overview() end
+  if type(name) ~= "string" then
+    local meta = getmetatable(name)
+    name = type(meta) == "table" and meta.__name or type(name)
+  end
+  name = name:gsub("^wane%.", ""):gsub(":", ".")
+  local parts = functions(name)
+  local lines, page = contents(name)
+  if page and page.text then parts[#parts + 1] = page.text end
+  local spec = help.spec(name)
+  if spec then parts[#parts + 1] = "options:\n" .. options.describe(spec) end
+  if lines[1] then parts[#parts + 1] = table.concat(lines, "\n") end
+  if parts[1] then return table.concat(parts, "\n") end
+  local same = endings(name)
+  if same[2] then return "which one?\n  " .. table.concat(same, "\n  ") end
+  if same[1] then return help.about(same[1]) end
+  local meant = core.options.nearest(name, all_names())
+  error(("there is no help for %s%s"):format(name, meant and ("; did you mean %s?"):format(meant) or ""), 0)
+end
+
+return help
