@@ -1,0 +1,444 @@
+/* calib.c - see calib.h. Per step and batch, on the device for that time only: x, in, out, keys and
+ * values of the batch, its runs and spans. Sums over batches are taken in the batches' order. */
+#include "runtime/quant/calib.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/units.h"
+
+enum { ROWS_MOST = 8192, STAGES = 4 };
+
+/* What a batch needs on the device, from one allocation. */
+typedef struct {
+    wane_block block;
+    wane_mat x, in, weight;
+    wane_mat out, other; /* of the widest input each */
+    unsigned char *at;   /* what is free */
+    uint64_t left;
+} space;
+
+static wane_mat carve(space *s, wane_dtype t, int64_t rows, int64_t cols)
+{
+    wane_mat m = {s->at, t, rows, cols, cols};
+    uint64_t bytes = wane_mat_bytes(t, rows, cols);
+    if (bytes > s->left)
+        m.data = NULL; /* does not happen: batch_bytes counted it */
+    else
+        s->at += bytes, s->left -= bytes;
+    return m;
+}
+
+static int64_t widest(const wane_config *c)
+{
+    int64_t width = 0;
+    for (int s = 0; s < STAGES; s++)
+        if (wane_stage_width(c, s) > width) width = wane_stage_width(c, s);
+    return width;
+}
+
+/* Bytes on the device for n rows in so many runs and spans. */
+static uint64_t batch_bytes(const wane_config *c, int64_t n, int64_t runs, int64_t spans)
+{
+    uint64_t kv = 2 * wane_mat_bytes(WANE_F32, n, c->kv_heads * c->head_dim);
+    return wane_mat_bytes(WANE_F32, n, c->hidden) + 3 * wane_mat_bytes(WANE_F32, n, widest(c)) +
+           kv + wane_mat_bytes(WANE_F32, 1, wane_block_scratch(c, n)) +
+           3 * wane_mat_bytes(WANE_F32, n, 1) + wane_mat_bytes(WANE_F32, 1, c->head_dim / 2) +
+           wane_mat_bytes(WANE_I64, 1, 1) +
+           wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
+           wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span));
+}
+
+static int64_t rows_that_fit(const wane_config *c, uint64_t room)
+{
+    int64_t rows = ROWS_MOST;
+    /* a run takes one row at least, and its spans are at most its depth: few in practice */
+    while (rows > 1 && batch_bytes(c, rows, rows, 4 * rows) > room) rows -= rows / 8 + 1;
+    return rows;
+}
+
+/* Embedding rows of all batches into x. */
+static wane_status embed(wane_calib *c, wane_err *e)
+{
+    const wane_config *config = c->model->config;
+    int64_t shape[2] = {config->vocabulary, config->hidden};
+    wane_device *host = c->model->host;
+    wane_tensor *table = NULL;
+    wane_status s = wane_checkpoint_get(c->model->checkpoint, "model.embed_tokens.weight", 2, shape,
+                                        host, &table, e);
+    for (int b = 0; b < c->batches->count && !s; b++) {
+        const wane_batch *batch = &c->batches->batch[b];
+        wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
+        for (int64_t i = 0; i < batch->n && !s; i++)
+            if (batch->ids[i] < 0 || batch->ids[i] >= config->vocabulary)
+                s = wane_fail(e, WANE_EARG,
+                              "calibration: token %d is not one of the model's %" PRId64,
+                              batch->ids[i], config->vocabulary);
+        if (!s)
+            s = WANE_CALL(host, e, embed,
+                          wane_mat_rows(wane_tensor_mat(c->x), c->start[b], batch->n), ids,
+                          wane_tensor_mat(table));
+    }
+    wane_tensor_release(table);
+    return s;
+}
+
+/* Where the batches' rows begin, the largest batch, the tokens' weights, and what all batches use.
+ */
+static wane_status survey(wane_calib *c, wane_err *e)
+{
+    c->start = calloc((size_t)c->batches->count + 1, sizeof *c->start);
+    if (!c->start) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
+    for (int b = 0; b < c->batches->count; b++) {
+        const wane_batch *batch = &c->batches->batch[b];
+        c->start[b + 1] = c->start[b] + batch->n;
+        if (batch->n > c->rows) c->rows = batch->n;
+        for (int64_t i = 0; i < batch->n; i++) c->weight += batch->weight[i];
+    }
+    if (!(c->weight > 0))
+        return wane_fail(e, WANE_EARG,
+                         "calibration: no token counts; give texts, and weights above 0");
+    c->row = calloc((size_t)c->rows, sizeof *c->row);
+    c->frequency = calloc((size_t)c->model->config->head_dim, sizeof *c->frequency);
+    if (!c->row || !c->frequency) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
+    for (int64_t i = 0; i < c->rows; i++) c->row[i] = (int32_t)i;
+    wane_config_frequencies(c->model->config, c->frequency);
+    return WANE_OK;
+}
+
+wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t count,
+                           wane_weighing weighing, uint64_t reserve, wane_calib **out, wane_err *e)
+{
+    wane_calib *c = calloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
+    uint64_t room = wane_device_room(m->device);
+    int64_t most = rows_that_fit(m->config, room > reserve ? room - reserve : 0);
+    c->model = wane_model_retain(m);
+    c->width = widest(m->config);
+    c->stage = -1;
+    c->texts = count;
+    wane_status s = wane_batches_new(sequence, count, most, weighing, &c->batches, e);
+    if (!s) s = survey(c, e);
+    if (s) goto done;
+    int64_t rows = c->start[c->batches->count];
+    s = wane_tensor_new2(m->host, WANE_F32, rows, m->config->hidden, &c->x, e);
+    if (!s) s = wane_tensor_new2(m->host, WANE_F32, rows, c->width, &c->in, e);
+    if (!s) s = embed(c, e);
+done:
+    if (s)
+        wane_calib_free(c);
+    else
+        *out = c;
+    return s ? wane_err_at(e, "calibrate", NULL, NULL) : WANE_OK;
+}
+
+void wane_calib_free(wane_calib *c)
+{
+    if (!c) return;
+    wane_model_release(c->model);
+    wane_batches_free(c->batches);
+    wane_tensor_release(c->x);
+    wane_tensor_release(c->in);
+    wane_tensor_release(c->s);
+    free(c->start);
+    free(c->row);
+    free(c->frequency);
+    free(c);
+}
+
+void wane_calib_divide(wane_calib *c, wane_tensor *s)
+{
+    wane_tensor_release(c->s);
+    c->s = wane_tensor_retain(s);
+}
+
+/* One buffer that any batch fits. */
+static wane_status open_space(const wane_calib *c, wane_tensor **buffer, wane_err *e)
+{
+    int runs = 0, spans = 0;
+    for (int b = 0; b < c->batches->count; b++) {
+        if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
+        if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
+    }
+    int64_t bytes = (int64_t)batch_bytes(c->model->config, c->rows, runs, spans);
+    return wane_tensor_new(c->model->device, WANE_U8, 1, &bytes, buffer, e);
+}
+
+static float *rows_of_x(const wane_calib *c, int b)
+{
+    return (float *)c->x->buffer->data + c->start[b] * c->model->config->hidden;
+}
+
+static float *rows_of_in(const wane_calib *c, int b)
+{
+    return (float *)c->in->buffer->data + c->start[b] * c->width;
+}
+
+static wane_status put(wane_device *d, wane_mat to, const void *from, wane_err *e)
+{
+    return WANE_CALL(d, e, put, to.data, from,
+                     (size_t)(to.rows * to.cols) * wane_dtype_bytes(to.dtype));
+}
+
+static wane_status get(wane_device *d, void *to, wane_mat from, wane_err *e)
+{
+    return WANE_CALL(d, e, get, to, from.data,
+                     (size_t)(from.rows * from.cols) * wane_dtype_bytes(from.dtype));
+}
+
+/* The first rows of a buffer for the widest input, as an input of a stage. */
+static wane_mat narrow(const wane_calib *c, wane_mat m, int stage)
+{
+    int64_t width = wane_stage_width(c->model->config, stage);
+    return (wane_mat){m.data, WANE_F32, m.rows, width, width};
+}
+
+/* Whether the stage reads and changes the residual stream. */
+static bool reads_x(int stage)
+{
+    return stage < 0 || stage == 1 || stage == 3;
+}
+
+/* Lays batch b out in the buffer, with its rows of what the stage reads; in is not divided yet. */
+static wane_status load_batch(const wane_calib *c, wane_tensor *buffer, int b, int stage, space *s,
+                              wane_err *e)
+{
+    const wane_batch *batch = &c->batches->batch[b];
+    wane_device *d = c->model->device;
+    *s = (space){.at = buffer->buffer->data, .left = buffer->buffer->bytes};
+    s->x = carve(s, WANE_F32, batch->n, c->model->config->hidden);
+    s->weight = carve(s, WANE_F32, batch->n, 1);
+    s->in = carve(s, WANE_F32, batch->n, c->width);
+    s->out = carve(s, WANE_F32, batch->n, c->width);
+    s->other = carve(s, WANE_F32, batch->n, c->width);
+    wane_status st = put(d, s->weight, batch->weight, e);
+    if (!st && reads_x(stage)) st = put(d, s->x, rows_of_x(c, b), e);
+    if (st || stage < 0) return st;
+    s->in = narrow(c, s->in, stage);
+    return put(d, s->in, rows_of_in(c, b), e);
+}
+
+/* What attention and rope ask for. */
+static wane_status load_block(const wane_calib *c, int b, space *s, wane_err *e)
+{
+    const wane_config *config = c->model->config;
+    const wane_batch *batch = &c->batches->batch[b];
+    wane_device *d = c->model->device;
+    int64_t n = batch->n, kv = config->kv_heads * config->head_dim, half = config->head_dim / 2;
+    wane_mat runs = carve(s, WANE_U8, batch->n_runs, (int64_t)sizeof(wane_run));
+    wane_mat spans = carve(s, WANE_U8, batch->n_spans, (int64_t)sizeof(wane_span));
+    wane_block *k = &s->block;
+    k->device = d;
+    k->config = config;
+    k->frequency = carve(s, WANE_F32, 1, half);
+    k->position = carve(s, WANE_I32, n, 1);
+    k->row = carve(s, WANE_I32, n, 1);
+    k->keys = carve(s, WANE_F32, n, kv);
+    k->values = carve(s, WANE_F32, n, kv);
+    k->scratch = carve(s, WANE_F32, 1, wane_block_scratch(config, n));
+    k->attention = (wane_attention){.runs = runs.data,
+                                    .spans = spans.data,
+                                    .n_runs = batch->n_runs,
+                                    .heads = (int)config->heads,
+                                    .kv_heads = (int)config->kv_heads,
+                                    .head_dim = (int)config->head_dim,
+                                    .scale = (float)(1 / sqrt((double)config->head_dim))};
+    wane_status st = put(d, runs, batch->runs, e);
+    if (!st && batch->n_spans) st = put(d, spans, batch->spans, e);
+    if (!st) st = put(d, k->frequency, c->frequency, e);
+    if (!st) st = put(d, k->position, batch->position, e);
+    if (!st) st = put(d, k->row, c->row, e);
+    return st;
+}
+
+/* Which text and token a row is, counted from 1: the first of those that share it. */
+static void find_token(const wane_calib *c, int batch, int64_t row, int64_t *text, int64_t *token)
+{
+    const wane_batches *all = c->batches;
+    for (*text = 0; *text < c->texts; ++*text) {
+        int64_t first = all->first[*text];
+        int64_t end = *text + 1 < c->texts ? all->first[*text + 1] : all->tokens;
+        for (int64_t i = first; i < end; i++) {
+            if (all->at[i].batch != batch || all->at[i].row != row) continue;
+            *token = i - first + 1;
+            ++*text;
+            return;
+        }
+    }
+    *text = *token = 0;
+}
+
+static const char *reader(int stage)
+{
+    return wane_linear_name((wane_linear_id)wane_stage_first(stage));
+}
+
+/* ENUMERIC with the first row of x that is not finite. */
+static wane_status check_finite(const wane_calib *c, int b, wane_mat x, wane_mat count, int layer,
+                                const char *what, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    int64_t bad, row = 0, text, token;
+    char name[64];
+    wane_status s = WANE_CALL(d, e, finite, count, x);
+    if (!s) s = get(d, &bad, count, e);
+    if (s || !bad) return s;
+    for (int64_t here = 0; row < x.rows - 1; row++) { /* slow, once */
+        s = WANE_CALL(d, e, finite, count, wane_mat_rows(x, row, 1));
+        if (!s) s = get(d, &here, count, e);
+        if (s) return s;
+        if (here) break;
+    }
+    find_token(c, b, row, &text, &token);
+    snprintf(name, sizeof name, "model.layers.%d.%s", layer, what);
+    wane_fail(e, WANE_ENUMERIC,
+              "%s: its activations are NaN or Inf from token %" PRId64
+              " of calibration text %" PRId64 " on; check the checkpoint with wane check",
+              name, token, text);
+    return wane_err_at(e, "calibrate", name, NULL);
+}
+
+/* What is summed up of one input. */
+static wane_status open_stats(const wane_calib *c, int stage, unsigned needs, wane_stats **out,
+                              wane_err *e)
+{
+    wane_device *d = c->model->device;
+    int64_t square[2] = {wane_stage_width(c->model->config, stage), 0};
+    square[1] = square[0];
+    int64_t line[2] = {1, square[0]};
+    wane_stats *t = calloc(1, sizeof *t);
+    if (!t) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
+    t->refs = 1;
+    t->k = square[0];
+    wane_status s = wane_tensor_zeros(d, WANE_F32, 2, square, &t->gram, e);
+    if (!s && needs & WANE_NEED_MEAN) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->mean, e);
+    if (!s && needs & WANE_NEED_MAX) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->max, e);
+    if (s)
+        wane_stats_release(t);
+    else
+        *out = t;
+    return s;
+}
+
+static wane_status gather(const wane_calib *c, wane_stats *t, wane_mat x, wane_mat weight,
+                          wane_err *e)
+{
+    wane_device *d = c->model->device;
+    wane_status s = WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight);
+    if (!s && t->mean) s = WANE_CALL(d, e, column_sum, wane_tensor_mat(t->mean), x, weight);
+    if (!s && t->max) s = WANE_CALL(d, e, column_max, wane_tensor_mat(t->max), x, weight);
+    return s;
+}
+
+/* Sums become means. number is F32 (1,1) scratch. */
+static wane_status finish_stats(const wane_calib *c, wane_stats *t, wane_mat number, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    float weight = (float)c->weight;
+    wane_mat gram = wane_tensor_mat(t->gram), mean = wane_tensor_mat(t->mean);
+    wane_status s = put(d, number, &weight, e);
+    if (!s) s = WANE_CALL(d, e, binary, gram, gram, number, WANE_DIV);
+    if (!s && t->mean) s = WANE_CALL(d, e, binary, mean, mean, number, WANE_DIV);
+    return s;
+}
+
+/* One batch through one stage: its rows of x and in are replaced. */
+static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number, int b, int stage,
+                              wane_tensor *buffer, wane_stats *stats, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    space sp;
+    wane_status s = load_batch(c, buffer, b, stage, &sp, e);
+    wane_mat count = carve(&sp, WANE_I64, 1, 1), out = sp.out;
+    if (!s) s = load_block(c, b, &sp, e);
+    if (!s && c->s) s = WANE_CALL(d, e, binary, sp.in, sp.in, wane_tensor_mat(c->s), WANE_DIV);
+    if (s) return s;
+    if (stage < 3) out = narrow(c, out, stage + 1);
+    s = stage < 0 ? wane_block_begin(&sp.block, layer, sp.x, out, e)
+                  : wane_block_advance(&sp.block, layer, stage, sp.x, sp.in, out, e);
+    if (!s)
+        s = stage < 3 ? check_finite(c, b, out, count, number, reader(stage + 1), e)
+                      : check_finite(c, b, sp.x, count, number, "mlp", e);
+    if (!s && stats) s = gather(c, stats, out, sp.weight, e);
+    if (!s && stage < 3) s = get(d, rows_of_in(c, b), out, e);
+    if (!s && (stage == 1 || stage == 3)) s = get(d, rows_of_x(c, b), sp.x, e);
+    return s;
+}
+
+wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, int stage,
+                            unsigned needs, wane_stats **out, wane_err *e)
+{
+    wane_tensor *buffer = NULL;
+    wane_stats *stats = NULL;
+    *out = NULL;
+    if (stage != c->stage)
+        return wane_fail(e, WANE_EARG, "calibration: stage %d comes next, not %d", c->stage, stage);
+    wane_status s = open_space(c, &buffer, e);
+    if (!s && needs) s = open_stats(c, stage + 1, needs, &stats, e);
+    if (s) goto done;
+    c->stage = STAGES; /* until all batches are there, no step is right */
+    for (int b = 0; b < c->batches->count && !s; b++) {
+        s = wane_device_poll(c->model->device, e);
+        if (!s) s = step_batch(c, layer, number, b, stage, buffer, stats, e);
+    }
+    if (!s && stats)
+        s = finish_stats(c, stats, (wane_mat){buffer->buffer->data, WANE_F32, 1, 1, 1}, e);
+    if (s) goto done;
+    wane_calib_divide(c, NULL);
+    c->stage = stage < 3 ? stage + 1 : -1;
+    *out = stats;
+    stats = NULL;
+done:
+    wane_tensor_release(buffer);
+    wane_stats_release(stats);
+    return s ? wane_err_at(e, "calibrate", NULL, NULL) : WANE_OK;
+}
+
+/* *sum += the rows' squared lengths times their weights. */
+static wane_status add_squares(wane_device *d, wane_mat y, wane_mat weight, wane_mat line,
+                               double *sum, wane_err *e)
+{
+    wane_mat number = {line.data, WANE_F32, 1, 1, 1};
+    float value;
+    wane_status s = WANE_CALL(d, e, reduce, line, y, WANE_SQUARE_SUM);
+    if (!s) s = WANE_CALL(d, e, binary, line, line, weight, WANE_MUL);
+    if (!s) s = WANE_CALL(d, e, reduce, number, line, WANE_SUM);
+    if (!s) s = get(d, &value, number, e);
+    if (!s) *sum += value;
+    return s;
+}
+
+wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat q, double *error,
+                               double *norm, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    wane_tensor *buffer = NULL;
+    space sp;
+    *error = *norm = 0;
+    if (c->stage < 0 || c->stage >= STAGES ||
+        w.cols != wane_stage_width(c->model->config, c->stage) || w.rows > c->width)
+        return wane_fail(e, WANE_EARG, "calibration: no input for this matrix is at hand");
+    wane_status st = open_space(c, &buffer, e);
+    for (int b = 0; b < c->batches->count && !st; b++) {
+        st = wane_device_poll(d, e);
+        if (!st) st = load_batch(c, buffer, b, c->stage, &sp, e);
+        if (st) break;
+        wane_mat line = carve(&sp, WANE_F32, sp.in.rows, 1);
+        wane_mat y = {sp.out.data, WANE_F32, sp.in.rows, w.rows, w.rows};
+        wane_mat z = {sp.other.data, WANE_F32, sp.in.rows, w.rows, w.rows};
+        st = WANE_CALL(d, e, matmul, y, sp.in, w);
+        if (!st) st = add_squares(d, y, sp.weight, line, norm, e);
+        if (!st && s.data) st = WANE_CALL(d, e, binary, sp.in, sp.in, s, WANE_DIV);
+        if (!st) st = WANE_CALL(d, e, qmatmul, z, sp.in, q);
+        if (!st) st = WANE_CALL(d, e, binary, z, z, y, WANE_SUB);
+        if (!st) st = add_squares(d, z, sp.weight, line, error, e);
+    }
+    wane_tensor_release(buffer);
+    *error /= c->weight;
+    *norm /= c->weight;
+    return st;
+}

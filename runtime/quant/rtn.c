@@ -1,0 +1,28 @@
+/* rtn.c - round to nearest: every weight to the nearest point of its group's min-max grid.
+ *
+ * The baseline that every method's error stands beside, and what the driver falls back to. */
+#include "runtime/quant/quant.h"
+
+static uint64_t scratch(const wane_plan *p, int64_t m, int64_t k)
+{
+    (void)p, (void)m, (void)k;
+    return 0;
+}
+
+static wane_status encode(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
+{
+    wane_mat none = {0};
+    wane_status s = WANE_CALL(j->device, e, fit_grid, q, w, none);
+    return s ? s : WANE_CALL(j->device, e, encode, q, w);
+}
+
+static const wane_option options[] = {{NULL, WANE_BOOLEAN, 0, 0, 0, NULL, NULL}};
+
+const wane_method wane_method_rtn = {
+    .name = "rtn",
+    .paper = "round to nearest, the plain baseline",
+    .doc = "every weight to the nearest point of its group's grid; from the weights alone",
+    .options = options,
+    .scratch = scratch,
+    .encode = encode,
+};

@@ -1,0 +1,114 @@
+/* stats.c - statistics of an input that were not gathered in a pass: assumed, or brought along. The
+ * pass is in calib.c. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "runtime/quant/calib.h"
+
+wane_stats *wane_stats_retain(wane_stats *t)
+{
+    t->refs++;
+    return t;
+}
+
+void wane_stats_release(wane_stats *t)
+{
+    if (!t || --t->refs > 0) return;
+    wane_tensor_release(t->gram);
+    wane_tensor_release(t->mean);
+    wane_tensor_release(t->max);
+    free(t);
+}
+
+/* F32 (rows,k) with 1 at the diagonal of a square, or everywhere in one row. */
+static wane_status white(wane_device *d, int64_t rows, int64_t k, wane_tensor **out, wane_err *e)
+{
+    float *ones = malloc((size_t)k * sizeof *ones);
+    *out = NULL;
+    if (!ones) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
+    for (int64_t i = 0; i < k; i++) ones[i] = 1;
+    wane_status s = wane_tensor_new2(d, WANE_F32, rows, k, out, e);
+    if (s) goto done;
+    wane_mat m = wane_tensor_mat(*out);
+    if (rows == 1) {
+        s = wane_tensor_put(*out, ones, e);
+    } else {
+        /* ones in the first row, taken from there to the diagonal, and cleared again */
+        wane_mat first = wane_mat_rows(m, 0, 1);
+        wane_mat from = {m.data, WANE_F32, k - 1, 1, 1};
+        wane_mat to = {(float *)m.data + k + 1, WANE_F32, k - 1, 1, k + 1};
+        s = WANE_CALL(d, e, fill, m.data, 0, (size_t)(k * k) * sizeof(float));
+        if (!s) s = WANE_CALL(d, e, put, first.data, ones, (size_t)k * sizeof(float));
+        if (!s) s = WANE_CALL(d, e, convert, to, from);
+        if (!s) s = WANE_CALL(d, e, fill, (float *)m.data + 1, 0, (size_t)(k - 1) * sizeof(float));
+    }
+done:
+    free(ones);
+    if (s) {
+        wane_tensor_release(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+wane_status wane_stats_white(wane_device *d, int64_t k, unsigned needs, wane_stats **out,
+                             wane_err *e)
+{
+    wane_stats *t = calloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
+    t->refs = 1;
+    t->k = k;
+    t->white = true;
+    bool square = needs & WANE_NEED_GRAM && k > 1;
+    wane_status s = white(d, square ? k : 1, k, &t->gram, e);
+    if (!s && needs & WANE_NEED_MEAN) s = white(d, 1, k, &t->mean, e);
+    if (!s && needs & WANE_NEED_MAX) s = white(d, 1, k, &t->max, e);
+    if (s)
+        wane_stats_release(t);
+    else
+        *out = t;
+    return s;
+}
+
+static wane_status copy(wane_device *d, const wane_tensor *from, const char *name, int64_t rows,
+                        int64_t k, wane_tensor **out, wane_err *e)
+{
+    int64_t count = from ? wane_tensor_count(from) : 0;
+    if (!from) return WANE_OK;
+    if (count != rows * k || !wane_tensor_contiguous(from))
+        return wane_fail(e, WANE_EARG, "statistics: %s is (%" PRId64 ", %" PRId64 ") without gaps",
+                         name, rows, k);
+    wane_tensor *flat = NULL, *whole = NULL;
+    int64_t shape[2] = {rows, k};
+    wane_status s = wane_tensor_copy_to(from, d, WANE_F32, &whole, e);
+    if (!s) s = wane_tensor_reshape(whole, 2, shape, &flat, e);
+    wane_tensor_release(whole);
+    *out = flat;
+    return s;
+}
+
+wane_status wane_stats_from(wane_device *d, const wane_tensor *gram, const wane_tensor *mean,
+                            const wane_tensor *max, unsigned needs, wane_stats **out, wane_err *e)
+{
+    wane_stats *t;
+    *out = NULL;
+    if ((needs & WANE_NEED_MEAN && !mean) || (needs & WANE_NEED_MAX && !max))
+        return wane_fail(e, WANE_EARG, "statistics: the method needs %s of the inputs too",
+                         needs & WANE_NEED_MEAN && !mean ? "mean, the mean |x|,"
+                                                         : "max, the largest |x|,");
+    if (gram->rank != 2 || gram->shape[0] != gram->shape[1] || !gram->shape[0])
+        return wane_fail(e, WANE_EARG, "statistics: gram is a square matrix, x^T x");
+    t = calloc(1, sizeof *t);
+    if (!t) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
+    t->refs = 1;
+    t->k = gram->shape[0];
+    wane_status s = copy(d, gram, "gram", t->k, t->k, &t->gram, e);
+    if (!s) s = copy(d, mean, "mean", 1, t->k, &t->mean, e);
+    if (!s) s = copy(d, max, "max", 1, t->k, &t->max, e);
+    if (s)
+        wane_stats_release(t);
+    else
+        *out = t;
+    return s;
+}
