@@ -15,6 +15,7 @@ static const struct {
     {"files", test_files},
     {"tensor", test_tensor},
     {"safetensors", test_safetensors},
+    {"quant", test_quant},
 };
 
 int main(int argc, char **argv)

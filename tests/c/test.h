@@ -30,5 +30,6 @@ int test_cache(void);
 int test_files(void);
 int test_safetensors(void);
 int test_tensor(void);
+int test_quant(void);
 
 #endif
