@@ -121,6 +121,9 @@ const char *wane_opt_string(lua_State *L, int arg, const char *name,
 
 /* JSON's null: a light userdata that equals wane.json.null. */
 void wane_push_null(lua_State *L);
+/* A tree of jansson's as Lua values, as wane.json.decode gives them. Raises where memory is out. */
+struct json_t;
+void wane_push_json(lua_State *L, struct json_t *j);
 
 #define WANE_MODULE(name) void wane_open_##name(lua_State *L);
 #include "runtime/bind/modules.def"

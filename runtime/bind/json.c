@@ -112,6 +112,11 @@ static void push_value(lua_State *L, json_t *j)
     }
 }
 
+void wane_push_json(lua_State *L, json_t *j)
+{
+    push_value(L, j);
+}
+
 /* decode(text, name): name is what messages call the text */
 static int l_decode(lua_State *L)
 {

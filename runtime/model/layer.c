@@ -131,6 +131,34 @@ uint64_t wane_layer_bytes(const wane_layer *l)
     return bytes;
 }
 
+uint64_t wane_config_weights(const wane_config *c)
+{
+    uint64_t table = (uint64_t)(c->vocabulary * c->hidden), layer = 2 * (uint64_t)c->hidden;
+    if (c->family->qk_norm) layer += 2 * (uint64_t)c->head_dim;
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        int64_t m, k;
+        wane_linear_shape(c, id, &m, &k);
+        layer += (uint64_t)(m * k) + (wane_linear_has_bias(c, id) ? (uint64_t)m : 0);
+    }
+    return (c->tied ? 1 : 2) * table + (uint64_t)c->hidden + (uint64_t)c->layers * layer;
+}
+
+wane_tensor *wane_layer_find(const wane_layer *l, const char *part, const wane_quantized **codes)
+{
+    *codes = NULL;
+    for (int n = 0; n < NORMS; n++)
+        if (!strcmp(part, norms[n].name)) return *norm_at(l, n);
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        size_t length = strlen(linear_names[id]);
+        if (strncmp(part, linear_names[id], length)) continue;
+        if (!strcmp(part + length, ".bias")) return l->linear[id].bias;
+        if (strcmp(part + length, ".weight")) continue;
+        *codes = l->linear[id].quantized;
+        return l->linear[id].weight;
+    }
+    return NULL;
+}
+
 static const char *linear_part(char out[WANE_NAME], int i, int id, const char *suffix)
 {
     snprintf(out, WANE_NAME, "model.layers.%d.%s.%s", i, linear_names[id], suffix);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/nearest.h"
 #include "runtime/base/units.h"
 
 static const char EMBEDDING[] = "model.embed_tokens.weight", NORM[] = "model.norm.weight",
@@ -161,4 +162,57 @@ wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e
         return WANE_OK;
     }
     return m->source.layer(m->source.self, i, m->device, out, e);
+}
+
+static wane_status no_tensor(const wane_model *m, const char *name, wane_err *e)
+{
+    const wane_checkpoint *c = m->checkpoint;
+    const char **names = malloc((c->count ? c->count : 1) * sizeof *names), *near = NULL;
+    char given[160], shown[160];
+    for (size_t i = 0; names && i < c->count; i++) names[i] = c->tensor[i].entry->name;
+    if (names) near = wane_nearest(name, names, c->count);
+    wane_escape(given, sizeof given, name, strlen(name));
+    wane_escape(shown, sizeof shown, near ? near : "", near ? strlen(near) : 0);
+    free(names);
+    return wane_fail(e, WANE_EARG, "the model has no tensor %s%s%s%s", given,
+                     near ? "; did you mean " : "", shown, near ? "?" : "");
+}
+
+static wane_status layer_tensor(wane_model *m, int i, const char *part, const char *name,
+                                wane_tensor **out, wane_err *e)
+{
+    wane_layer *l;
+    const wane_quantized *codes;
+    wane_status s = wane_model_layer(m, i, &l, e);
+    if (s) return s;
+    wane_tensor *t = wane_tensor_retain(wane_layer_find(l, part, &codes));
+    if (!t && !codes) s = no_tensor(m, name, e);
+    if (codes) s = wane_tensor_new2(m->device, WANE_F32, codes->m, codes->k, &t, e);
+    if (!s && codes)
+        s = WANE_CALL(m->device, e, decode, wane_tensor_mat(t), wane_quantized_mat(codes));
+    wane_layer_release(l);
+    if (s) {
+        wane_tensor_release(t);
+        return s;
+    }
+    *out = t;
+    return WANE_OK;
+}
+
+wane_status wane_model_tensor(wane_model *m, const char *name, wane_tensor **out, wane_err *e)
+{
+    const wane_config *c = m->config;
+    const int64_t table[] = {c->vocabulary, c->hidden};
+    int i, used = 0;
+    *out = NULL;
+    if (sscanf(name, "model.layers.%9d.%n", &i, &used) == 1 && used && i >= 0 && i < c->layers)
+        return layer_tensor(m, i, name + used, name, out, e);
+    bool embedding = !strcmp(name, EMBEDDING), norm = !strcmp(name, NORM);
+    if (!embedding && !norm && (strcmp(name, HEAD) || c->tied)) return no_tensor(m, name, e);
+    wane_tensor *loaded = embedding ? m->embedding : norm ? m->final_norm : m->head;
+    if (!loaded)
+        return wane_checkpoint_get(m->checkpoint, name, norm ? 1 : 2, norm ? table + 1 : table,
+                                   m->device, out, e);
+    *out = wane_tensor_retain(loaded);
+    return WANE_OK;
 }

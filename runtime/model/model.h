@@ -49,6 +49,12 @@ void wane_linear_shape(const wane_config *, wane_linear_id, int64_t *m, int64_t 
 /* Whether the config gives that linear a bias. */
 bool wane_linear_has_bias(const wane_config *, wane_linear_id);
 
+/* The tensor that a part of a layer's name means ("mlp.down_proj.weight"), borrowed; NULL where
+ * there is none, or where it is kept as codes: then *codes is those, else NULL. */
+wane_tensor *wane_layer_find(const wane_layer *, const char *part, const wane_quantized **codes);
+uint64_t wane_config_weights(
+    const wane_config *); /* how many numbers the model has; a tied head counts once */
+
 /* Parts of a layer by their names in a checkpoint, for sources. plain: the norms and the biases,
  * which no method quantizes; dense: the weight of one linear. What they read goes into the layer,
  * which is the caller's to release also on failure. */
@@ -111,5 +117,10 @@ void wane_model_unload(wane_model *);
 uint64_t wane_model_bytes(const wane_model *); /* what load takes on the device */
 /* Layer i on the device, one reference: the loaded one, or read now. */
 wane_status wane_model_layer(wane_model *, int i, wane_layer **out, wane_err *e);
+
+/* A tensor of the model by its name in the checkpoint, on the device, one reference: the loaded
+ * one, or read now (a whole layer is, for one of its tensors). What is kept as codes is decoded to
+ * F32. EARG where there is no such name. */
+wane_status wane_model_tensor(wane_model *, const char *name, wane_tensor **out, wane_err *e);
 
 #endif

@@ -102,7 +102,7 @@ static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, 
         c, (wane_layer_source){packed_layer, packed_bytes, packed_release, p}, d, host, out, e);
 }
 
-wane_status wane_open_model(const char *dir, wane_device *d, wane_device *host, wane_model **out,
+wane_status wane_model_open(const char *dir, wane_device *d, wane_device *host, wane_model **out,
                             wane_err *e)
 {
     wane_checkpoint *c = NULL;

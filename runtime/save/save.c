@@ -296,7 +296,7 @@ bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
 static wane_status prove(saving *v, wane_err *e)
 {
     wane_model *back = NULL, *model = v->model;
-    wane_status s = wane_open_model(v->dir, model->host, model->host, &back, e);
+    wane_status s = wane_model_open(v->dir, model->host, model->host, &back, e);
     for (int i = 0; !s && i < (int)model->config->layers; i++) {
         wane_layer *written = NULL, *meant = NULL;
         char different[WANE_NAME];

@@ -21,7 +21,7 @@ wane_status wane_save(wane_model *, const char *dir, const wane_save_options *, 
 
 /* A folder, dense or packed in a way that wane knows; EUNSUPPORTED names the way otherwise. Reads
  * headers only. */
-wane_status wane_open_model(const char *dir, wane_device *, wane_device *host, wane_model **out,
+wane_status wane_model_open(const char *dir, wane_device *, wane_device *host, wane_model **out,
                             wane_err *e);
 
 /* Text of DIR/wane.json, what wane_save was given; NULL where there is none. free. */

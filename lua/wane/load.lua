@@ -1,0 +1,2 @@
+--- wane.load(folder) -> model. See model.lua.
+return require "wane.model".load

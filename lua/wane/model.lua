@@ -1,0 +1,51 @@
+--- Models as scripts use them: loading one, its layers by name, its tokenizer.
+-- Methods and fields that are made of others live here; the rest is in C (runtime/bind/model.c).
+local core = require "wane.core"
+
+local model = {}
+
+-- A part of a layer: indexing goes deeper, "weight" and "bias" are tensors, read when asked for.
+local part = {}
+part.__index = function(self, key)
+  if type(key) ~= "string" then return nil end
+  local name = rawget(self, "name") .. "." .. key
+  if key == "weight" or key == "bias" then return rawget(self, "model"):tensor(name) end
+  return setmetatable({ model = rawget(self, "model"), name = name }, part)
+end
+part.__tostring = function(self) return rawget(self, "name") end
+part.__newindex = function() error("a model is not changed in place", 2) end
+
+--- model.layers[1].mlp.down_proj.weight: layers count from 1, names below are those of the checkpoint.
+function core.model.fields.layers(self)
+  local count = math.tointeger(self.config.num_hidden_layers)
+  return setmetatable({}, {
+    __len = function() return count end,
+    __newindex = part.__newindex,
+    __index = function(_, i)
+      if math.type(i) ~= "integer" or i < 1 or i > count then return nil end
+      return setmetatable({ model = self, name = ("model.layers.%d"):format(i - 1) }, part)
+    end,
+  })
+end
+
+--- model.tokenizer: that of the model's folder, read when first asked for.
+function core.model.fields.tokenizer(self) return require "wane.tokenizer"(self.dir) end
+
+local function refuse(where, what)
+  error(setmetatable({ code = "io", op = "load", path = where, message = where .. ": " .. what }, core.error), 0)
+end
+
+--- Opens a model. Headers and config are checked; no weight is read before it is needed.
+-- @param where string  a folder with config.json and safetensors
+-- @return model
+-- @error io, format, unsupported (a family wane does not compute, a model that is quantized already)
+-- @usage local m <close> = wane.load "examples/models/lune-1m"
+function model.load(where)
+  if type(where) ~= "string" then error("wane.load takes a folder, not a " .. type(where), 2) end
+  local kind = core.files.kind(where)
+  if kind == "file" then refuse(where, "is a file; name the folder that it is in") end
+  if not kind then refuse(where, "there is no such folder; a model of the Hub is fetched with: wane get ORG/MODEL") end
+  return core.model.open(where)
+end
+
+return model
