@@ -9,6 +9,7 @@ static const struct {
     int (*run)(void);
 } groups[] = {
     {"base", test_base},
+    {"config", test_config},
     {"model", test_model},
     {"batch", test_batch},
     {"cache", test_cache},
