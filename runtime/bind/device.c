@@ -58,11 +58,14 @@ static int l_reset_peak(lua_State *L)
     return 0;
 }
 
+/* Without times all fail from there on: WANE_TRY would hide a single one by its second try. */
 static int l_fail_after(lua_State *L)
 {
-    bool on_host = lua_toboolean(L, 2);
-    lua_Integer n = luaL_optinteger(L, 1, -1);
-    (on_host ? wane_bind_host(L) : wane_bind_device(L))->fail_after = n;
+    lua_Integer n = luaL_optinteger(L, 1, -1), times = luaL_optinteger(L, 3, 0);
+    luaL_argcheck(L, times >= 0, 3, "cannot be negative");
+    wane_device *d = lua_toboolean(L, 2) ? wane_bind_host(L) : wane_bind_device(L);
+    d->fail_after = n;
+    d->fail_times = n < 0 ? 1 : times;
     return 0;
 }
 
@@ -97,7 +100,9 @@ static const wane_reg functions[] = {
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
     {"fail_after", l_fail_after,
-     "fail_after(n, on_host): for tests, n more allocations succeed, then one fails; nil ends it"},
+     "fail_after(n, on_host, times): for tests, n more allocations succeed, then so many fail, or "
+     "all until "
+     "fail_after(nil)"},
     {"interrupt", l_interrupt, "interrupt(on): what Ctrl-C does; false takes it back"},
     {"bytes", l_bytes, "bytes(text) -> how many bytes \"24GiB\" is"},
     {"format_bytes", l_format_bytes, "format_bytes(n) -> \"24 GiB\""},
