@@ -19,7 +19,7 @@ local spec = {
   { name = "system", kind = "table", default = {}, doc = "system prompts by task, instead of the sets' own" },
   { name = "samples", kind = "string", doc = "file for one JSON line per question" },
   { name = "name", kind = "string", doc = "what the result calls the model; its folder's name otherwise" },
-  { name = "progress", kind = "function", doc = "called with (done, of, task) after each set" },
+  { name = "progress", kind = "any", doc = "called with (done, of, task) after each set" },
 }
 
 local LOOP = 256 -- tokens that repeat a short period before an answer is cut as a loop

@@ -21,7 +21,7 @@ local spec = {
   { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
   { name = "out", kind = "string", default = "runs/study", doc = "folder of the run" },
   { name = "delete_failed", kind = "boolean", default = false, doc = "delete the outputs of failed cells" },
-  { name = "say", kind = "function", doc = "called with one line of text at each step" },
+  { name = "say", kind = "any", doc = "called with one line of text at each step" },
 }
 
 local study = { spec = spec }

@@ -2,13 +2,9 @@
  * layer. */
 #include "runtime/save/save.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#include "runtime/base/files.h"
 
 typedef struct {
     wane_checkpoint *checkpoint;
@@ -113,20 +109,5 @@ wane_status wane_model_open(const char *dir, wane_device *d, wane_device *host, 
     const wane_packing *packing = config ? wane_packing_for(config) : NULL;
     s = packing ? open_packed(c, packing, d, host, out, e) : wane_model_new(c, d, host, out, e);
     wane_checkpoint_release(c);
-    return s;
-}
-
-wane_status wane_open_report(const char *dir, char **out, wane_err *e)
-{
-    char *path;
-    struct stat st;
-    size_t length;
-    *out = NULL;
-    if (asprintf(&path, "%s/wane.json", dir) < 0)
-        return wane_fail(e, WANE_EOOM, "no memory for a path");
-    wane_status s = stat(path, &st) && errno == ENOENT
-                        ? WANE_OK
-                        : wane_file_read_all(path, 64u << 20, out, &length, e);
-    free(path);
     return s;
 }

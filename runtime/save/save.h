@@ -24,9 +24,6 @@ wane_status wane_save(wane_model *, const char *dir, const wane_save_options *, 
 wane_status wane_model_open(const char *dir, wane_device *, wane_device *host, wane_model **out,
                             wane_err *e);
 
-/* Text of DIR/wane.json, what wane_save was given; NULL where there is none. free. */
-wane_status wane_open_report(const char *dir, char **out, wane_err *e);
-
 /* Whether two layers hold the same tensors, bit by bit; both on the host. different (WANE_NAME
  * bytes, may be NULL) names the first that differs. */
 bool wane_layer_equal(const wane_layer *, const wane_layer *, char *different);
