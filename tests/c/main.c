@@ -16,6 +16,7 @@ static const struct {
     {"files", test_files},
     {"tensor", test_tensor},
     {"safetensors", test_safetensors},
+    {"faults", test_faults},
     {"quant", test_quant},
 };
 

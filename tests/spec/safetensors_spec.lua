@@ -78,10 +78,13 @@ describe("saving and loading", function()
     assert.equal(1, count())
   end)
 
-  it("reads what numpy would", function()
-    make([[{"x":{"dtype":"I16","shape":[1],"data_offsets":[4,6]},"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}]], 6)
+  it("lists what it cannot load", function()
+    make(
+      [[{"x":{"dtype":"I16","shape":[1],"data_offsets":[4,6]},"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}]],
+      6
+    )
     assert.equal(0, tensor.load(path, "w"):number())
-    assert.same({ "F32", "I16" }, { "F32", tensor.entries(path)[2].dtype })
+    assert.equal("I16", tensor.entries(path)[2].dtype)
     local err = raises("unsupported", "dtype I16; wane reads F32, F16, BF16", tensor.load, path, "x")
     assert.equal("x", err.tensor)
     assert.equal(path, err.path)

@@ -1,0 +1,17 @@
+/* faults.h - memory that runs out on purpose, and a device whose memory C cannot read. */
+#ifndef WANE_TEST_FAULTS_H
+#define WANE_TEST_FAULTS_H
+
+#include "runtime/tensor/device.h"
+
+/* n more of the host's allocations succeed, then all fail until it is called with -1. Only what this
+ * program links itself: the wrappers are set by the linker (see CMakeLists.txt). */
+void test_malloc_fail_after(long n);
+bool test_malloc_failed(void); /* whether one has since */
+
+int test_open_files(void); /* descriptors that are open */
+
+/* The CPU behind addresses that mean nothing to C, as on a GPU: only put, get, copy and fill accept them. */
+wane_device *test_far_device(uint64_t budget);
+
+#endif
