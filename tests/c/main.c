@@ -18,6 +18,7 @@ static const struct {
     {"safetensors", test_safetensors},
     {"faults", test_faults},
     {"quant", test_quant},
+    {"generate", test_generate},
 };
 
 int main(int argc, char **argv)

@@ -33,5 +33,6 @@ int test_faults(void);
 int test_safetensors(void);
 int test_tensor(void);
 int test_quant(void);
+int test_generate(void);
 
 #endif
