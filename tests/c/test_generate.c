@@ -255,6 +255,32 @@ static void answers(void **state)
     wane_device_release(d);
 }
 
+/* Short prompts and long answers in a pool that holds little more than one of them: many enter,
+ * all but the oldest are put back, and every answer is as it would be alone. */
+static void put_back(void **state)
+{
+    (void)state;
+    static set t;
+    make_set(&t);
+    for (int i = 0; i < PROMPTS; i++) t.s[i].count = 4 + 3 * i;
+    wane_device *d = open_device(UINT64_MAX);
+    wane_model *m = open_model(LUNE, d);
+    wane_generate_options o = {.max_tokens = 100, .stop = never, .n_stop = 1};
+    wane_generated one[PROMPTS], other[PROMPTS];
+    wane_err e;
+    if (wane_model_generate(m, t.s, PROMPTS, &o, one, &e)) fail_msg("%s", e.message);
+    uint64_t live = d->live;
+    for (int kib = 760; kib < 1200; kib += 160) {
+        d->budget = live + ((uint64_t)kib << 10);
+        if (wane_model_generate(m, t.s, PROMPTS, &o, other, &e)) fail_msg("%s", e.message);
+        same(one, other);
+        free_results(other);
+    }
+    free_results(one);
+    wane_model_release(m);
+    wane_device_release(d);
+}
+
 static void refused(void **state)
 {
     (void)state;
@@ -426,9 +452,10 @@ static void stop_texts(void **state)
 int test_generate(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores),  cmocka_unit_test(divergences), cmocka_unit_test(answers),
-        cmocka_unit_test(refused), cmocka_unit_test(sweep),       cmocka_unit_test(interrupted),
-        cmocka_unit_test(boxes),   cmocka_unit_test(loops),       cmocka_unit_test(stop_texts),
+        cmocka_unit_test(scores),      cmocka_unit_test(divergences), cmocka_unit_test(answers),
+        cmocka_unit_test(put_back),    cmocka_unit_test(refused),     cmocka_unit_test(sweep),
+        cmocka_unit_test(interrupted), cmocka_unit_test(boxes),       cmocka_unit_test(loops),
+        cmocka_unit_test(stop_texts),
     };
     return cmocka_run_group_tests_name("generate", tests, NULL, NULL);
 }
