@@ -43,7 +43,8 @@ wane_status wane_json_parse(const char *text, size_t length, const char *path, j
     }
     *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (*out) return WANE_OK;
-    if (json_error_code(&why) == json_error_out_of_memory)
+    /* where an allocation fails, jansson mostly gives up without a word */
+    if (!why.text[0] || json_error_code(&why) == json_error_out_of_memory)
         return wane_fail(e, WANE_EOOM, "%s: no memory to parse %zu bytes of JSON", shown, length);
     wane_fail(e, WANE_EFORMAT, "%s: not JSON at line %d, column %d: %s", shown, why.line, why.column, why.text);
     if (e) e->offset = why.position;

@@ -25,9 +25,12 @@ bool test_malloc_failed(void)
 static bool fails(void)
 {
     if (left < 0) return false;
-    if (left == 0) return failed = true;
-    left--;
-    return false;
+    bool now = left == 0;
+    if (now)
+        failed = true;
+    else
+        left--;
+    return now;
 }
 
 void *__real_malloc(size_t);

@@ -125,13 +125,16 @@ static wane_status compute(fixture *f, wane_err *e)
 static const struct {
     const char *name;
     wane_status (*run)(fixture *, wane_err *);
-    int least; /* allocations it makes, at least: the sweep is not empty */
-} works[] = {{"write and read", write_and_read, 5},
-             {"folders and lock", folders_and_lock, 2},
-             {"parse", parse, 5},
-             {"open a device", open_a_device, 3},
-             {"save and load", save_and_load, 30},
-             {"compute", compute, 30}};
+    int least;   /* allocations it makes, at least: the sweep is not empty */
+    bool parses; /* jansson tells some failed allocations as syntax errors */
+} works[] = {
+    {"write and read", write_and_read, 5, false},
+    {"folders and lock", folders_and_lock, 2, false},
+    {"parse", parse, 5, true},
+    {"open a device", open_a_device, 3, false},
+    {"save and load", save_and_load, 30, true},
+    {"compute", compute, 30, false},
+};
 
 static void every_host_allocation_fails(void **state)
 {
@@ -149,11 +152,11 @@ static void every_host_allocation_fails(void **state)
             wane_status s = works[i].run(f, &e);
             failed = test_malloc_failed();
             test_malloc_fail_after(-1);
-            if (s != (failed ? WANE_EOOM : WANE_OK))
+            bool told = s == WANE_EOOM || (works[i].parses && s == WANE_EFORMAT);
+            if (failed && !told)
                 print_error("%s, allocation %d: %s %s\n", works[i].name, n, wane_status_code(s),
                             e.message);
-            assert_int_equal(s, failed ? WANE_EOOM : WANE_OK);
-            if (failed) assert_true(e.status == WANE_EOOM && e.message[0]);
+            assert_true(failed ? told && e.status == s && e.message[0] : s == WANE_OK);
             assert_int_equal(f->device->live, live);
             assert_int_equal(test_open_files(), open);
         }
