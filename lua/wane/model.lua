@@ -1,6 +1,7 @@
 --- Models as scripts use them: loading one, its layers by name, its tokenizer.
 -- Methods and fields that are made of others live here; the rest is in C (runtime/bind/model.c).
 local core = require "wane.core"
+require "wane.generate" -- methods: generate, chat, score, perplexity, divergence
 
 local model = {}
 
