@@ -45,7 +45,8 @@ typedef struct {
     lua_State *L;     /* the state that called read, while it reads */
     char *path;       /* owned: the history file; NULL: none */
     char prompt[64];
-    bool interrupted, ended;
+    bool interrupted; /* Ctrl-C: the line ends */
+    bool ended;       /* SIGTERM and its kin: the program ends */
 } editor;
 
 static const char editor_key; /* registry; only its address matters */
@@ -79,8 +80,8 @@ static bool woken(editor *d)
             el_set(d->el, EL_PREP_TERM, 1);
             el_set(d->el, EL_REFRESH);
         } else {
-            d->interrupted = number == SIGINT;
-            d->ended = number != SIGINT;
+            d->interrupted |= number == SIGINT;
+            d->ended |= number != SIGINT;
         }
     }
     return d->interrupted || d->ended;
@@ -230,7 +231,8 @@ static int l_read(lua_State *L)
     fflush(NULL);
     main_arm();
     d->L = L;
-    d->interrupted = d->ended = false;
+    woken(d);
+    d->interrupted = false; /* that one stopped what ran before */
     const char *line = el_gets(d->el, &n);
     d->L = NULL;
     if (d->interrupted || d->ended) {

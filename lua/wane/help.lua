@@ -95,11 +95,18 @@ local function functions(name)
   return found
 end
 
+-- what a script has no business with, unless it asks for core.NAME
+local private = { core = true, device = true, embedded = true, options = true, system = true, edit = true }
+
 -- The functions of a module in C and in Lua, a line each.
 local function contents(name)
   local lines = {}
+  local asked = name:match("^core%.(.+)$")
   for key, line in pairs(core.docs) do
-    if key:sub(1, #name + 1) == name .. "." then lines[#lines + 1] = "  " .. name .. "." .. line end
+    local module = key:match("^(.*)%.")
+    if module == asked or (module == name and not private[name]) then
+      lines[#lines + 1] = "  " .. module .. "." .. line
+    end
   end
   table.sort(lines)
   local page = read("wane." .. name)
