@@ -76,8 +76,8 @@ int main(int argc, char **argv)
     }
     if (code && *wane_message(w)) fprintf(stderr, "wane: %s\n", wane_message(w));
     wane_close(w);
-    if (fflush(stdout) && !code) { /* a full disk, told too late for any other code */
-        perror("wane: cannot write to stdout");
+    if ((fflush(stdout) || ferror(stdout)) && !code) { /* a full disk: Lua's print does not tell */
+        fputs("wane: cannot write to stdout\n", stderr);
         code = 6;
     }
     return code;

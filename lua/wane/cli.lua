@@ -145,7 +145,7 @@ function cli.script(file, arguments)
     return run_chunk(chunk, wrong, file, arguments)
   end
   if core.files.kind(file) ~= "file" and core.files.kind(file) ~= "other" then
-    options.fail { code = "io", path = file, message = ("cannot read %s: %s"):format(file,
+    options.fail { code = "io", path = file, traceback = "", message = ("cannot read %s: %s"):format(file,
       core.files.kind(file) and "it is a directory" or "there is no such file") }
   end
   local chunk, wrong = loadfile(file, "t")

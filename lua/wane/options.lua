@@ -10,7 +10,7 @@ local options = {}
 -- @param fields { code, message, path, ... }
 function options.fail(fields) error(setmetatable(fields, core.error), 0) end
 
--- kind -> function(value, entry) -> the value to keep, or nil and what it should have been
+-- kind -> function(value, entry) -> the value to keep, or nil, what it should have been, and a hint
 local kinds = {}
 
 function kinds.integer(v)
@@ -61,7 +61,7 @@ kinds["one of"] = function(v, entry)
   local names = {}
   for i, choice in ipairs(entry.choices) do names[i] = tostring(choice) end
   local meant = type(v) == "string" and core.options.nearest(v, names)
-  return nil, "one of " .. table.concat(names, ", ") .. (meant and ("; did you mean %s?"):format(meant) or "")
+  return nil, "one of " .. table.concat(names, ", "), meant and ("; did you mean %s?"):format(meant)
 end
 
 kinds["function"] = function(v)
@@ -85,8 +85,8 @@ end
 -- value -> the value to keep, or nil and a sentence that says what is wrong
 local function examine(entry, v)
   local check = kinds[entry.kind] or error(("option %s has no kind"):format(entry.name), 0)
-  local kept, wanted = check(v, entry)
-  if kept == nil then return nil, ("%s must be %s, not %s"):format(entry.name, wanted, show(v)) end
+  local kept, wanted, hint = check(v, entry)
+  if kept == nil then return nil, ("%s must be %s, not %s%s"):format(entry.name, wanted, show(v), hint or "") end
   if type(kept) == "number" then
     local least, most = entry.least, entry.most
     if least and most and (kept < least or kept > most) then
@@ -159,7 +159,7 @@ end
 -- kind -> function(text, entry) -> what the text stands for; nil where it is not of that kind
 local readers = {
   integer = function(text) return math.tointeger(tonumber(text)) end,
-  number = tonumber,
+  number = function(text) return tonumber(text) end,
   string = function(text) return text end,
   bytes = function(text) return text end,
   any = function(text) return text end,

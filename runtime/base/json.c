@@ -46,7 +46,9 @@ wane_status wane_json_parse(const char *text, size_t length, const char *path, j
     /* where an allocation fails, jansson mostly gives up without a word */
     if (!why.text[0] || json_error_code(&why) == json_error_out_of_memory)
         return wane_fail(e, WANE_EOOM, "%s: no memory to parse %zu bytes of JSON", shown, length);
-    wane_fail(e, WANE_EFORMAT, "%s: not JSON at line %d, column %d: %s", shown, why.line, why.column, why.text);
+    char reason[4 * JSON_ERROR_TEXT_LENGTH]; /* it quotes the text */
+    wane_escape(reason, sizeof reason, why.text, strlen(why.text));
+    wane_fail(e, WANE_EFORMAT, "%s: not JSON at line %d, column %d: %s", shown, why.line, why.column, reason);
     if (e) e->offset = why.position;
     wane_err_at(e, "json", NULL, path);
     return WANE_EFORMAT;

@@ -270,6 +270,8 @@ int wane_bind_exit_code(lua_State *L, int index)
                  {"oom", 4},  {"numeric", 5}, {"io", 6},       {"device", 7},
                  {"gate", 8}, {"partly", 9},  {"network", 10}, {"interrupted", 75}};
     index = lua_absindex(L, index);
+    if (lua_type(L, index) == LUA_TSTRING) /* Lua's own way to say so; no handler sees it */
+        return strcmp(lua_tostring(L, index), "not enough memory") ? 1 : 4;
     if (!is_error(L, index)) return 1;
     int found = 1;
     lua_pushliteral(L, "code");

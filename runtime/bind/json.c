@@ -8,6 +8,7 @@
  *
  * The encoder runs no Lua code: it reads tables raw, so nothing changes under it. Its scratch (the
  * text, a set of keys, an array of keys to sort) is userdata and goes away with the stack. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,7 +233,8 @@ static void put_string(writer *w, const char *s, size_t n)
 static void put_float(writer *w, double x)
 {
     char e[40], digits[20];
-    int n = 0, precision = 14, exponent;
+    /* 15 digits are always kept, but for the smallest numbers, which have fewer */
+    int n = 0, precision = fabs(x) < DBL_MIN ? 0 : 14, exponent;
     if (isnan(x)) refuse(w, "is NaN, which JSON does not have");
     if (isinf(x)) refuse(w, "is infinite, which JSON does not have");
     do snprintf(e, sizeof e, "%.*e", precision, fabs(x));
