@@ -548,5 +548,6 @@ const wane_type wane_tensor_type = {"wane.tensor", release, methods, meta};
 void wane_open_tensor(lua_State *L)
 {
     wane_bind_type(L, &wane_tensor_type);
+    wane_bind_type(L, &wane_safetensors_type);
     wane_bind_module(L, "tensor", wane_tensor_functions);
 }

@@ -36,5 +36,6 @@ int wane_tensor_tostring(lua_State *L);
 
 /* tensor_make.c: from, zeros, random, arange, load, save, entries */
 extern const wane_reg wane_tensor_functions[];
+extern const wane_type wane_safetensors_type; /* an open file, while it is read */
 
 #endif

@@ -187,15 +187,14 @@ static void close_file(void *p)
 {
     wane_safetensors_close(p);
 }
-static const wane_type file_type = {"wane.safetensors", close_file, NULL, NULL};
+const wane_type wane_safetensors_type = {"wane.safetensors", close_file, NULL, NULL};
 
 /* Pushes a box with the open file, so that it is closed whatever is raised. */
 static int open_file(lua_State *L, const char *path)
 {
     wane_safetensors *f;
     wane_err e;
-    wane_bind_type(L, &file_type);
-    wane_box *box = wane_newbox(L, &file_type);
+    wane_box *box = wane_newbox(L, &wane_safetensors_type);
     WANE_TRY(L, e, wane_safetensors_open(path, &f, &e));
     box->p = f;
     return 1;
@@ -233,7 +232,7 @@ static int l_load(lua_State *L)
     lua_settop(L, 3);
     open_file(L, path);
     lua_toclose(L, 4);
-    const wane_safetensors *f = wane_check(L, 4, &file_type);
+    const wane_safetensors *f = wane_check(L, 4, &wane_safetensors_type);
     if (name) {
         const wane_entry *entry = wane_safetensors_find(f, name);
         if (!entry) return no_such_tensor(L, f, name);
@@ -253,7 +252,7 @@ static int l_entries(lua_State *L)
     lua_settop(L, 1);
     open_file(L, path);
     lua_toclose(L, 2);
-    const wane_safetensors *f = wane_check(L, 2, &file_type);
+    const wane_safetensors *f = wane_check(L, 2, &wane_safetensors_type);
     lua_createtable(L, f->count < INT32_MAX ? (int)f->count : 0, 0);
     for (size_t i = 0; i < f->count; i++) {
         const wane_entry *t = &f->entries[i];

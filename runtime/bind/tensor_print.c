@@ -118,7 +118,7 @@ int wane_tensor_tostring(lua_State *L)
         }
         luaL_addchar(&b, '\n');
         for (int j = 0; j < places(cols); j++) {
-            snprintf(text, sizeof text, " %9s", row[j]);
+            snprintf(text, sizeof text, " %9.23s", row[j]);
             luaL_addstring(&b, text);
         }
     }

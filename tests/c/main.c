@@ -17,6 +17,7 @@ static const struct {
     {"tensor", test_tensor},
     {"safetensors", test_safetensors},
     {"faults", test_faults},
+    {"bind", test_bind},
     {"quant", test_quant},
     {"generate", test_generate},
 };

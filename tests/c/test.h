@@ -30,6 +30,7 @@ int test_batch(void);
 int test_cache(void);
 int test_files(void);
 int test_faults(void);
+int test_bind(void);
 int test_safetensors(void);
 int test_tensor(void);
 int test_quant(void);
