@@ -14,14 +14,16 @@
 #include "kernels/kernels.h"
 
 enum {
-    CPU_SHARED_BYTES = 2 << 20, /* scratch that a slot's threads read together */
-    CPU_THREAD_BYTES = 2 << 20, /* scratch of one thread */
-    CPU_CHUNK = 1024,           /* elements that elementwise loops convert at a time */
-    CPU_TILE = 128,             /* rows and columns of a tile of a large product */
-    CPU_DEPTH = 512,            /* its inner dimension */
-    CPU_FEW = 16,               /* rows of x up to which weights are read as they are stored */
-    CPU_SMALL = 1 << 14         /* work of fewer elements is not worth waking threads for */
+    CPU_SHARED_BYTES = 640 << 10, /* scratch that a slot's threads read together */
+    CPU_THREAD_BYTES = 640 << 10, /* scratch of one thread */
+    CPU_CHUNK = 1024,             /* elements that elementwise loops convert at a time */
+    CPU_TILE = 128,               /* rows and columns of a tile of a large product */
+    CPU_DEPTH = 512,              /* its inner dimension */
+    CPU_FEW = 16,                 /* rows of x up to which weights are read as they are stored */
+    CPU_SMALL = 1 << 14           /* work of fewer elements is not worth waking threads for */
 };
+_Static_assert((CPU_TILE * CPU_TILE + 2 * CPU_TILE * CPU_DEPTH) * 4 <= CPU_THREAD_BYTES,
+               "a tile of a product, and what it is made of");
 
 /* Columns first .. last-1 of a gptq block for CPU_GPTQ_ROWS rows of w at once, column by column. */
 enum { CPU_GPTQ_ROWS = 32, CPU_GPTQ_COLUMNS = 128 };

@@ -2,8 +2,8 @@
  * statuses of slots into errors.
  *
  * A backend works in scratch memory that is given to it once, at open. It counts as live from then
- * on: a sixteenth of the budget, at least 4 MiB, at most 2 MiB for each processor of the machine
- * and one more (the CPU's threads cannot use more), or 256 MiB for CUDA.
+ * on: a sixteenth of the budget, at least 1.25 MiB (CUDA: 4 MiB), at most 640 KiB for each processor
+ * of the machine and one more (the CPU's threads cannot use more), or 256 MiB for CUDA.
  *
  * The CUDA backend is a shared object of its own, so that this one starts where no CUDA is. */
 #include "runtime/tensor/device.h"
@@ -17,8 +17,8 @@
 
 #include "runtime/base/units.h"
 
-static const uint64_t SCRATCH_LEAST = 4 << 20, SCRATCH_MOST_CUDA = 256 << 20;
-static const uint64_t SCRATCH_THREAD = 2 << 20;
+static const uint64_t SCRATCH_LEAST_CUDA = 4 << 20, SCRATCH_MOST_CUDA = 256 << 20;
+static const uint64_t SCRATCH_THREAD = 640 << 10;
 static const char CUDA_FILE[] = "libwane_cuda.so";
 
 /* The folder of the file this code was loaded from, with its last slash; "" where unknown. */
@@ -123,11 +123,13 @@ static wane_status open_table(const char *name, const wane_kernels *k, int index
 {
     char why[256] = "";
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t most = SCRATCH_MOST_CUDA, scratch = budget / 16;
-    if (k == wane_cpu_kernels())
+    uint64_t least = SCRATCH_LEAST_CUDA, most = SCRATCH_MOST_CUDA, scratch = budget / 16;
+    if (k == wane_cpu_kernels()) {
+        least = 2 * SCRATCH_THREAD;
         most = SCRATCH_THREAD * (1 + (uint64_t)(processors > 1 ? processors : 1));
+    }
     if (scratch > most) scratch = most;
-    if (scratch < SCRATCH_LEAST) scratch = SCRATCH_LEAST;
+    if (scratch < least) scratch = least;
     wane_device *d = calloc(1, sizeof *d);
     if (!d) return wane_fail(e, WANE_EOOM, "%s: no host memory to open it", name);
     snprintf(d->name, sizeof d->name, "%s", name);

@@ -26,7 +26,7 @@ typedef struct wane_device {
 } wane_device;
 
 /* name: "cpu", "host", "cuda", "cuda:1", "auto" (cuda where there is one, else cpu). EDEVICE says why
- * not, EOOM where even the scratch (1/16 of the budget, at least 4 MiB) does not fit. One reference. */
+ * not, EOOM where even the scratch (1/16 of the budget, at least 1.25 MiB for a CPU) does not fit. One reference. */
 wane_status wane_device_open(const char *name, uint64_t budget, wane_device **out, wane_err *e);
 wane_device *wane_device_retain(wane_device *);
 void wane_device_release(wane_device *); /* NULL is fine */

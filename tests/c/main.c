@@ -10,6 +10,7 @@ static const struct {
 } groups[] = {
     {"base", test_base},
     {"config", test_config},
+    {"checkpoint", test_checkpoint},
     {"model", test_model},
     {"batch", test_batch},
     {"cache", test_cache},

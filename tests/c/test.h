@@ -25,6 +25,7 @@ static inline const char *test_tree(const char *relative)
 
 int test_base(void);
 int test_config(void);
+int test_checkpoint(void);
 int test_model(void);
 int test_batch(void);
 int test_cache(void);
