@@ -21,6 +21,7 @@ static const struct {
     {"bind", test_bind},
     {"quant", test_quant},
     {"generate", test_generate},
+    {"tokenizer", test_tokenizer},
 };
 
 int main(int argc, char **argv)

@@ -36,5 +36,6 @@ int test_safetensors(void);
 int test_tensor(void);
 int test_quant(void);
 int test_generate(void);
+int test_tokenizer(void);
 
 #endif
