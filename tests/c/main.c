@@ -22,6 +22,7 @@ static const struct {
     {"quant", test_quant},
     {"generate", test_generate},
     {"tokenizer", test_tokenizer},
+    {"kernels", test_kernels},
 };
 
 int main(int argc, char **argv)

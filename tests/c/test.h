@@ -37,5 +37,6 @@ int test_tensor(void);
 int test_quant(void);
 int test_generate(void);
 int test_tokenizer(void);
+int test_kernels(void);
 
 #endif
