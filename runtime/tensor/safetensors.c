@@ -24,7 +24,7 @@
 
 static const uint64_t HEADER_MOST = 100000000, BYTES_MOST = (uint64_t)1 << 47;
 static const uint64_t CHUNK = 16 << 20; /* bytes between two looks at the interrupt flag */
-enum { NAME_MOST = 1024, TENSORS_MOST = 1000000 };
+enum { NAME_MOST = 1024, TENSORS_MOST = 1000000, MEMBERS_MOST = 100000 };
 
 /* Every dtype of the format, with its bits; dtype is wane's, or -1. */
 static const struct {
@@ -133,40 +133,50 @@ static wane_status not_safetensors(const wane_safetensors *f, const char *start,
             e, f, NULL, 0,
             "not a safetensors file: it claims a header of %" PRIu64 " bytes, over 100 MB", length);
     if (length < 2)
-        return refuse(e, f, NULL, 0, "not a safetensors file: its header has %" PRIu64 " bytes", length);
+        return refuse(e, f, NULL, 0, "not a safetensors file: its header has %" PRIu64 " bytes",
+                      length);
     return refuse(e, f, NULL, 0,
                   "its header of %" PRIu64 " bytes does not fit a file of %" PRIu64
                   "; it is cut off: download it again",
                   length, f->bytes);
 }
 
-/* What can be refused before the text is made a tree: UTF-8, the first byte, and lists longer than
- * any of the format, which would cost forty times their text. */
+/* What can be refused before the text is made a tree, which may cost twenty times its text: a first
+ * byte other than {, bad UTF-8, and more of anything than the format or a million tensors can need.
+ */
 static wane_status scan_header(const wane_safetensors *f, const char *text, size_t length,
                                wane_err *e)
 {
     const unsigned char *p = (const unsigned char *)text;
     bool in_string = false, in_list = false;
-    int items = 0;
-    size_t objects = 0;
+    int depth = 0;
+    size_t tensors = 0, members = 0,
+           items = 0; /* commas of the header, the inner object, the list */
     if (text[0] != '{') return refuse(e, f, NULL, 8, "its header does not start with { at byte 8");
     for (size_t i = 0, n; i < length; i += n) {
         n = wane_utf8_length(p + i, length - i);
         if (!n)
             return refuse(e, f, NULL, (int64_t)(8 + i), "its header is not UTF-8 at byte %zu",
                           8 + i);
-        if (p[i] == '"')
-            in_string = !in_string;
-        else if (in_string)
-            n += p[i] == '\\' && i + 1 < length && p[i + 1] < 0x80;
-        else if (p[i] == '{' && ++objects > TENSORS_MOST + 2)
-            return refuse(e, f, NULL, (int64_t)(8 + i), "more than %d tensors", TENSORS_MOST);
-        else if (p[i] == '[' || p[i] == ']')
-            in_list = p[i] == '[', items = 1;
-        else if (p[i] == ',' && in_list && ++items > WANE_RANK)
-            return refuse(e, f, NULL, (int64_t)(8 + i),
-                          "a list of more than %d numbers at byte %zu: a shape has at most %d",
-                          WANE_RANK, 8 + i, WANE_RANK);
+        if (in_string) {
+            in_string = p[i] != '"';
+            if (p[i] == '\\' && i + 1 < length && p[i + 1] < 0x80) n++;
+            continue;
+        }
+        switch (p[i]) {
+        case '"': in_string = true; break;
+        case '{': depth++, members = 0; break;
+        case '}': depth--; break;
+        case '[': in_list = true, items = 0; break;
+        case ']': in_list = false; break;
+        case ',': ++*(in_list ? &items : depth > 1 ? &members : &tensors); break;
+        default: break;
+        }
+        const char *what = items >= WANE_RANK        ? "a list of more than 8 numbers"
+                           : members >= MEMBERS_MOST ? "more than 100000 entries in one object"
+                           : tensors > TENSORS_MOST  ? "more than 1000000 tensors"
+                                                     : NULL;
+        if (what) return refuse(e, f, NULL, (int64_t)(8 + i), "%s at byte %zu", what, 8 + i);
     }
     return WANE_OK;
 }

@@ -454,6 +454,35 @@ static void many_tensors(void **state)
     free(header);
 }
 
+/* What would cost far more memory than the file has bytes is refused before it is made a tree. */
+static void more_than_any_file_needs(void **state)
+{
+    enum { COUNT = 1000003 };
+    static const struct {
+        const char *start, *each, *words;
+        int count;
+    } row[] = {{"{\"__metadata__\":{", "\"%d\":\"\"", "more than 100000 entries", 100002},
+               {"{", "\"%d\":{}", "more than 1000000 tensors", COUNT}};
+    for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
+        char *header = malloc(COUNT * 16), *at = header;
+        wane_safetensors *f;
+        wane_err e;
+        assert_non_null(header);
+        at += sprintf(at, "%s", row[r].start);
+        for (int i = 0; i < row[r].count; i++) {
+            if (i) *at++ = ',';
+            at += sprintf(at, row[r].each, i);
+        }
+        at += sprintf(at, r ? "}" : "}}");
+        assert_int_equal(
+            wane_safetensors_open(make(*state, header, (size_t)(at - header), 0), &f, &e),
+            WANE_EFORMAT);
+        if (!strstr(e.message, row[r].words)) print_error("%s\n", e.message);
+        assert_non_null(strstr(e.message, row[r].words));
+        free(header);
+    }
+}
+
 static void no_memory_for_a_tensor(void **state)
 {
     wane_device *d = cpu();
@@ -487,6 +516,7 @@ int test_safetensors(void)
         cmocka_unit_test_setup_teardown(unsupported_dtypes, setup, teardown),
         cmocka_unit_test_setup_teardown(changed_while_open, setup, teardown),
         cmocka_unit_test_setup_teardown(many_tensors, setup, teardown),
+        cmocka_unit_test_setup_teardown(more_than_any_file_needs, setup, teardown),
         cmocka_unit_test_setup_teardown(no_memory_for_a_tensor, setup, teardown),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
