@@ -63,6 +63,10 @@ end
 local function read_object(path, json)
   local text = read(path, MOST)
   if not text then return nil end
+  -- "no limit" is written as 10^30, a whole number that strict JSON readers refuse; nothing here reads it
+  text = text:gsub('("model_max_length"%s*:%s*)(%d+)', function(key, digits)
+    return #digits > 18 and key .. "null" or nil
+  end)
   local ok, value, _, more = pcall(json.decode, text, path)
   if not ok then
     if type(value) == "table" then error(value, 0) end

@@ -90,7 +90,7 @@ BUILD.chain = function(node)
   local first, operands, n = build(node.first), build_all(node.operands)
   local signs, places = node.operators, node.places
   return function(rt, scope)
-    rt:charge(1 + 2 * n)
+    rt:charge(1 + 4 * n)
     local value = first(rt, scope)
     local pieces, count = nil, 0
     for i = 1, n do
@@ -180,7 +180,7 @@ BUILD.compare = function(node)
   return function(rt, scope)
     local left = first(rt, scope)
     for i = 1, n do
-      rt:charge(3)
+      rt:charge(5)
       local right = operands[i](rt, scope)
       rt.at = places[i]
       if not operators.compare(rt, signs[i], left, right) then return false end
@@ -207,7 +207,7 @@ BUILD.attribute = function(node)
   return function(rt, scope)
     local v = object(rt, scope)
     rt.at = pos
-    rt:charge(2)
+    rt:charge(4)
     return operators.attribute(rt, v, name)
   end
 end
@@ -217,7 +217,7 @@ BUILD.item = function(node)
   return function(rt, scope)
     local v, i = object(rt, scope), index(rt, scope)
     rt.at = pos
-    rt:charge(2)
+    rt:charge(4)
     return operators.item(rt, v, i)
   end
 end
@@ -319,7 +319,7 @@ BUILD.call = function(node)
       local v = object(rt, scope)
       local args, named = collect(rt, scope)
       rt.at = pos
-      rt:charge(4)
+      rt:charge(6)
       local own = methods[kind_of(v)]
       local entry = own and own[name]
       if entry then return arguments.call(rt, label, entry, v, args, named) end
@@ -331,7 +331,7 @@ BUILD.call = function(node)
     local f = callee(rt, scope)
     local args, named = collect(rt, scope)
     rt.at = pos
-    rt:charge(4)
+    rt:charge(8)
     return call_value(rt, f, args, named)
   end
 end
@@ -359,7 +359,7 @@ BUILD.filter = function(node)
     local v = value(rt, scope)
     local args, named = collect(rt, scope)
     rt.at = pos
-    rt:charge(4)
+    rt:charge(6)
     return arguments.call(rt, label, entry, v, args, named)
   end
 end
@@ -371,7 +371,7 @@ BUILD.test = function(node)
     local v = value(rt, scope)
     local args, named = collect(rt, scope)
     rt.at = pos
-    rt:charge(3)
+    rt:charge(5)
     return arguments.call(rt, label, entry, v, args, named) ~= negated
   end
 end

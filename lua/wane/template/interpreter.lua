@@ -31,7 +31,7 @@ local function build(nodes)
 end
 
 local function inner(rt, scope)
-  rt:charge(10)
+  rt:charge(16)
   scope.__index = scope
   return setmetatable({}, scope)
 end
@@ -50,7 +50,7 @@ BUILD.output = function(node)
     local v = value(rt, scope)
     rt.at = pos
     if type(v) ~= "string" then v = values.text(rt, v) end
-    rt:charge(3)
+    rt:charge(4)
     rt:write(v)
   end
 end
@@ -63,7 +63,7 @@ BUILD["if"] = function(node)
   local otherwise = node.otherwise and build(node.otherwise)
   return function(rt, scope)
     for i = 1, n do
-      rt:charge(3)
+      rt:charge(4)
       if truth(tests[i](rt, scope)) then return bodies[i](rt, scope) end
     end
     if otherwise then return otherwise(rt, scope) end
@@ -105,7 +105,7 @@ end
 BUILD.set = function(node)
   local value, assign = build_value(node.value), build_target(node.target)
   return function(rt, scope)
-    rt:charge(3)
+    rt:charge(4)
     assign(rt, scope, value(rt, scope))
   end
 end

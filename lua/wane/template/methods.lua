@@ -32,7 +32,7 @@ for name, side in pairs { strip = "both", lstrip = "left", rstrip = "right" } do
     "chars",
     call = function(rt, s, chars)
       local out = unicode.strip(s, side, member_set(rt, name, chars))
-      rt:charge((#s - #out) * 2 + (#s ~= #out and #out >> 2 or 0))
+      rt:charge((#s - #out) * 4 + (#s ~= #out and #out >> 2 or 0))
       return out
     end,
   }

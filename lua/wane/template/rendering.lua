@@ -1,10 +1,10 @@
 --- rendering.lua: one run of a template: its output, and what it may still spend.
 --
--- A template is not trusted, so all it does is paid from one budget of steps: a step is one statement,
--- operation or item, or four bytes of text made (by + ~ * join replace and their like, by slices, by
--- captured blocks), or a sixteenth of a small table. Ten million steps take well under a second and bound
--- what a template can allocate to about 40 MB; what is large is paid before it is made. Output has its own
--- limit, and macros a depth. Every limit is an error object with the place in the template.
+-- A template is not trusted, so all it does is paid from one budget of steps: a step is four bytes of memory
+-- (of text made by + ~ * join replace and their like, by slices and captured blocks; of lists and scopes) or
+-- some 50 ns of work (an operation is about four, a pass of a loop twenty). So ten million steps take about half
+-- a second and allocate 40 MB at most; what is large is paid before it is made. Output has its own limit, and
+-- macros a depth. Every limit is an error object with the place in the template.
 local errors = require "wane.template.errors"
 
 local rendering = {}
