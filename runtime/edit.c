@@ -233,12 +233,15 @@ static int l_read(lua_State *L)
     d->L = L;
     woken(d);
     d->interrupted = false; /* that one stopped what ran before */
-    const char *line = el_gets(d->el, &n);
+    const char *line = d->ended ? NULL : el_gets(d->el, &n);
     d->L = NULL;
-    if (d->interrupted || d->ended) {
-        bool ended = d->ended;
-        fputs(ended ? "\n" : "^C\n", d->out);
-        if (ended) return 0; /* the stop stays up: the program ends with it */
+    if (d->ended) { /* the program is to end: it is told again, since what ran before may have used it up */
+        fputc('\n', d->out);
+        atomic_store(&wane_bind_context(L)->stop, 1);
+        wane_bind_stop_check(L);
+    }
+    if (d->interrupted) {
+        fputs("^C\n", d->out);
         wane_bind_stop_clear(L);
         main_arm();
         return lua_pushboolean(L, 0), 1;

@@ -45,8 +45,8 @@ local function keys_of(t, n)
     if not known[key] and not (math.type(key) == "integer" and key >= 1 and key <= n) then rest[#rest + 1] = key end
   end
   table.sort(rest, function(a, b)
-    if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
-    return type(a) == "string" and type(b) ~= "string" or type(a) < type(b)
+    if type(a) ~= type(b) then return type(a) == "string" or (type(b) ~= "string" and type(a) < type(b)) end
+    return (type(a) == "string" or type(a) == "number") and a < b
   end)
   return table.move(rest, 1, #rest, #keys + 1, keys)
 end
