@@ -1,3 +1,3 @@
 std = "lua54"
 max_line_length = 120
-files["tests/spec"] = { std = "lua54+busted" }
+files["tests"] = { std = "lua54+busted", max_line_length = 140 }

@@ -228,7 +228,7 @@ static const wane_kernels table = {
     .divergence = cpu_divergence,
 };
 
-__attribute__((visibility("default"))) const wane_kernels *wane_cpu_kernels(void)
+const wane_kernels *wane_cpu_kernels(void)
 {
     return &table;
 }

@@ -12,10 +12,11 @@ local function add_keys(found, t)
   end
 end
 
-local function is_ours(value)
+-- the name of a type of wane's own: "wane", "wane.tensor"; nil for all else
+local function our_type(value)
   local meta = debug.getmetatable(value)
   local name = type(meta) == "table" and rawget(meta, "__name")
-  return type(name) == "string" and (name == "wane" or name:find("^wane%."))
+  return type(name) == "string" and (name == "wane" or name:find("^wane%.")) and name or nil
 end
 
 -- value.key, without running what is not wane's
@@ -23,7 +24,7 @@ local function field(value, key)
   local seen = 0
   while value ~= nil and seen < 16 do
     if type(value) == "table" and rawget(value, key) ~= nil then return rawget(value, key) end
-    if is_ours(value) then
+    if our_type(value) then
       local ok, got = pcall(function() return value[key] end)
       return ok and got or nil
     end
@@ -55,7 +56,11 @@ local function members(value, methods_only)
     if type(value) ~= "table" then break end
     seen = seen + 1
   end
-  if type(start) == "table" and is_ours(start) then
+  local bound = core[(our_type(start) or ""):gsub("^wane%.", "")]
+  if type(start) == "userdata" and type(bound) == "table" and bound.fields and not methods_only then
+    add_keys(found, bound.fields)
+  end
+  if our_type(start) == "wane" then
     for _, module in ipairs(modules.list "wane") do found[module:match("[^.]+$")] = true end
     for name, part in pairs(core) do
       if type(part) == "table" and name ~= "docs" then found[name] = true end

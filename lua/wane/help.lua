@@ -19,11 +19,20 @@ local function declared(line)
   if name then return name, name .. rest end
 end
 
+-- The tables whose functions others can call: what the module returns, and what values of it are indexed with.
+local function reachable(source)
+  local found = { [source:match "\nreturn%s+([%a_][%w_]*)%s*$" or source:match "\nreturn%s+setmetatable%(([%a_][%w_]*)"
+    or ""] = true }
+  for name in source:gmatch "([%a_][%w_]*)%.__index%s*=" do found[name] = true end
+  for name in source:gmatch "__index%s*=%s*([%a_][%w_]*)" do found[name] = true end
+  return found
+end
+
 local function read(module)
   if read_before[module] then return read_before[module] end
   local source = modules.source(module)
   if not source then return nil end
-  local page = { entries = {}, module = module }
+  local page, open = { entries = {}, module = module }, reachable(source)
   local block
   for line in (source .. "\n"):gmatch("(.-)\r?\n") do
     local opening = line:match("^%-%-%-%s?(.*)$")
@@ -36,7 +45,8 @@ local function read(module)
       local name, signature = declared(line)
       if name then
         page.entries[#page.entries + 1] = {
-          name = name:gsub(":", "."), signature = signature, text = flush(block), public = not name:find("[.:]__"),
+          name = name:gsub(":", "."), signature = signature, text = flush(block),
+          public = open[name:match("^[^.:]+")] and name:find("[.:]") and not name:find("[.:]__") and true or false,
         }
       elseif block and not page.text and not page.entries[1] then
         page.text = flush(block)
