@@ -117,6 +117,7 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
     if (!c) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
     uint64_t room = wane_device_room(m->device);
     int64_t most = rows_that_fit(m->config, room > reserve ? room - reserve : 0);
+    c->refs = 1;
     c->model = wane_model_retain(m);
     c->width = widest(m->config);
     c->stage = -1;
@@ -130,15 +131,21 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
     if (!s) s = embed(c, e);
 done:
     if (s)
-        wane_calib_free(c);
+        wane_calib_release(c);
     else
         *out = c;
     return s ? wane_err_at(e, "calibrate", NULL, NULL) : WANE_OK;
 }
 
-void wane_calib_free(wane_calib *c)
+wane_calib *wane_calib_retain(wane_calib *c)
 {
-    if (!c) return;
+    if (c) c->refs++;
+    return c;
+}
+
+void wane_calib_release(wane_calib *c)
+{
+    if (!c || --c->refs > 0) return;
     wane_model_release(c->model);
     wane_batches_free(c->batches);
     wane_tensor_release(c->x);

@@ -34,6 +34,7 @@ wane_stats *wane_stats_retain(wane_stats *);
 void wane_stats_release(wane_stats *); /* NULL is fine */
 
 typedef struct {
+    int refs;
     wane_model *model;     /* retained */
     wane_batches *batches; /* owned */
     int64_t texts;
@@ -53,7 +54,8 @@ typedef struct {
  * batches are as large as the rest allows, and at most 8192 rows or the longest text. */
 wane_status wane_calib_new(wane_model *, const wane_sequence *, int64_t count, wane_weighing,
                            uint64_t reserve, wane_calib **out, wane_err *e);
-void wane_calib_free(wane_calib *); /* NULL is fine */
+wane_calib *wane_calib_retain(wane_calib *);
+void wane_calib_release(wane_calib *); /* NULL is fine */
 
 /* Runs stage -1 (the norm) .. 3 of a layer on all texts; stages come in order. With needs, which
  * may be 0 after stage 3, *stats is of the input of the next stage. number (0-based) names the

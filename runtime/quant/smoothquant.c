@@ -19,9 +19,9 @@ enum { ALPHAS = 10 };
 static const wane_option options[] = {
     {"bits", WANE_INTEGER, 8, 2, 8, "2 3 4 8", "bits of a code"},
     {"group_size", WANE_INTEGER, NAN, -1, 128, "32 64 128 -1",
-     "columns that share a scale; -1: the whole row, the default with 8-bit activations; else 64"},
+     "columns that share a scale, 64 unless given; always -1, the whole row, with 8-bit activations"},
     {"symmetric", WANE_BOOLEAN, NAN, 0, 1, NULL,
-     "no zero points; the default with 8-bit activations"},
+     "no zero points, false unless given; always true with 8-bit activations"},
     {"activation_bits", WANE_INTEGER, NAN, 8, 16, "8 16",
      "8: activations are rounded too, token by token; the default with 8-bit codes, else 16"},
     {"alpha", WANE_NUMBER, NAN, 0, 1, NULL,
@@ -29,20 +29,28 @@ static const wane_option options[] = {
     {NULL, WANE_BOOLEAN, 0, 0, 0, NULL, NULL},
 };
 
+static void overrule(wane_plan *p, const char *option, double value)
+{
+    wane_err e;
+    (void)wane_plan_set(p, option, value, &e); /* a value that the option has */
+}
+
 static wane_status settle(wane_plan *p, wane_err *e)
 {
     bool bytes = wane_plan_get(p, "bits") == 8;
     wane_plan_default(p, "activation_bits", bytes ? 8 : 16);
     bool both = wane_plan_get(p, "activation_bits") == 8;
-    wane_plan_default(p, "group_size", both ? -1 : 64);
-    wane_plan_default(p, "symmetric", both);
-    if (both) wane_plan_default(p, "alpha", 0.5);
-    if (both &&
-        (!bytes || wane_plan_get(p, "group_size") != -1 || wane_plan_get(p, "symmetric") == 0))
-        return wane_fail(
-            e, WANE_EARG,
-            "wane.smoothquant: activation_bits = 8 goes with bits = 8, group_size = -1 and "
-            "symmetric = true; with other grids activation_bits is 16");
+    if (both && !bytes)
+        return wane_fail(e, WANE_EARG,
+                         "wane.smoothquant: activation_bits = 8 goes with bits = 8; with fewer bits it "
+                         "is 16");
+    wane_plan_default(p, "group_size", 64);
+    wane_plan_default(p, "symmetric", 0);
+    if (both) {
+        overrule(p, "group_size", -1);
+        overrule(p, "symmetric", 1);
+        wane_plan_default(p, "alpha", 0.5);
+    }
     p->act_bits = both ? 8 : 0;
     return WANE_OK;
 }

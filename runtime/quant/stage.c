@@ -18,11 +18,12 @@ struct wane_stage {
     wane_plan plan;
     wane_job job;
     wane_stats *stats;  /* retained */
-    wane_calib *calib;  /* borrowed, or NULL */
+    wane_calib *calib;  /* retained, or NULL */
     wane_tensor *space; /* the job's scratch */
     wane_tensor *s;     /* F32 (1,k): columns are multiplied by it; NULL: not rescaled */
     int n;
-    wane_mat w[MATRICES];
+    wane_tensor *weight[MATRICES]; /* retained */
+    wane_mat w[MATRICES];          /* the same */
     const char *name[MATRICES];
     double norm[MATRICES], rtn[MATRICES]; /* tr(w h w^T), and the loss of rounding to nearest */
     bool prepared, given_up;              /* given_up: the method cannot work on this input */
@@ -171,9 +172,10 @@ wane_status wane_stage_new(const wane_plan *p, wane_tensor *const *w, const char
     if (!st) return wane_fail(e, WANE_EOOM, "host: no memory for a stage");
     st->plan = *p;
     st->stats = wane_stats_retain(stats);
-    st->calib = calib;
+    st->calib = wane_calib_retain(calib);
     st->n = n;
     for (int i = 0; i < n; i++) {
+        st->weight[i] = wane_tensor_retain(w[i]);
         st->w[i] = wane_tensor_mat(w[i]);
         st->name[i] = names[i];
     }
@@ -193,6 +195,8 @@ done:
 void wane_stage_free(wane_stage *st)
 {
     if (!st) return;
+    for (int i = 0; i < st->n; i++) wane_tensor_release(st->weight[i]);
+    wane_calib_release(st->calib);
     wane_stats_release(st->stats);
     wane_tensor_release(st->space);
     wane_tensor_release(st->s);

@@ -21,8 +21,8 @@ typedef struct {
 
 typedef struct wane_stage wane_stage;
 
-/* Takes over stats' numbers: they change with rescaling. w [n] (m,k) of a float dtype on the device
- * and names [n] are borrowed until free. calib, may be NULL, is where activations can be had. */
+/* Takes over stats' numbers: they change with rescaling. w [n] (m,k) of a float dtype on one device;
+ * names [n] are static. calib, may be NULL, is where activations can be had. All are retained. */
 wane_status wane_stage_new(const wane_plan *, wane_tensor *const *w, const char *const *names,
                            int n, wane_stats *, wane_calib *calib, wane_stage **out, wane_err *e);
 void wane_stage_free(wane_stage *); /* NULL is fine */
