@@ -64,7 +64,7 @@ local function names()
 end
 
 -- core's tables that are no modules
-local private = { docs = true, error = true, embedded = true, options = true, device = true }
+local private = { docs = true, error = true, embedded = true, options = true, device = true, quant = true }
 
 local function load_module(_, name)
   if type(name) ~= "string" then return nil end
@@ -73,6 +73,8 @@ local function load_module(_, name)
     value = require("wane." .. name)
   elseif type(core[name]) == "table" and not private[name] then
     value = core[name]
+  elseif require("wane.methods")[name] then
+    value = require("wane.methods")[name]
   else
     local meant = core.options.nearest(name, names())
     error(("wane has no %s%s"):format(name, meant and ("; did you mean %s?"):format(meant) or ""), 2)

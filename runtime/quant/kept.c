@@ -15,7 +15,10 @@ static wane_status kept_layer(void *self, int i, wane_device *d, wane_layer **ou
     return wane_layer_copy_to(k->layer[i], d, out, e);
 }
 
-static uint64_t kept_bytes(void *self, int i) { return wane_layer_bytes(((const kept *)self)->layer[i]); }
+static uint64_t kept_bytes(void *self, int i)
+{
+    return wane_layer_bytes(((const kept *)self)->layer[i]);
+}
 
 static void kept_release(void *self)
 {
@@ -32,12 +35,13 @@ wane_status wane_layer_begin(const wane_layer *from, wane_layer **out, wane_err 
     l->post_norm = wane_tensor_retain(from->post_norm);
     l->q_norm = wane_tensor_retain(from->q_norm);
     l->k_norm = wane_tensor_retain(from->k_norm);
-    for (int i = 0; i < WANE_LINEARS; i++) l->linear[i].bias = wane_tensor_retain(from->linear[i].bias);
+    for (int i = 0; i < WANE_LINEARS; i++)
+        l->linear[i].bias = wane_tensor_retain(from->linear[i].bias);
     return WANE_OK;
 }
 
-wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count, wane_model **out,
-                            wane_err *e)
+wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count,
+                            wane_model **out, wane_err *e)
 {
     *out = NULL;
     if (count != source->config->layers)

@@ -9,7 +9,7 @@ wane_status wane_layer_begin(const wane_layer *, wane_layer **out, wane_err *e);
 
 /* source's embedding, final norm, head, config and tokenizer with these layers [config->layers],
  * which are on the host and retained. */
-wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count, wane_model **out,
-                            wane_err *e);
+wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count,
+                            wane_model **out, wane_err *e);
 
 #endif

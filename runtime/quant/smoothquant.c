@@ -19,7 +19,8 @@ enum { ALPHAS = 10 };
 static const wane_option options[] = {
     {"bits", WANE_INTEGER, 8, 2, 8, "2 3 4 8", "bits of a code"},
     {"group_size", WANE_INTEGER, NAN, -1, 128, "32 64 128 -1",
-     "columns that share a scale, 64 unless given; always -1, the whole row, with 8-bit activations"},
+     "columns that share a scale, 64 unless given; always -1, the whole row, with 8-bit "
+     "activations"},
     {"symmetric", WANE_BOOLEAN, NAN, 0, 1, NULL,
      "no zero points, false unless given; always true with 8-bit activations"},
     {"activation_bits", WANE_INTEGER, NAN, 8, 16, "8 16",
@@ -41,9 +42,10 @@ static wane_status settle(wane_plan *p, wane_err *e)
     wane_plan_default(p, "activation_bits", bytes ? 8 : 16);
     bool both = wane_plan_get(p, "activation_bits") == 8;
     if (both && !bytes)
-        return wane_fail(e, WANE_EARG,
-                         "wane.smoothquant: activation_bits = 8 goes with bits = 8; with fewer bits it "
-                         "is 16");
+        return wane_fail(
+            e, WANE_EARG,
+            "wane.smoothquant: activation_bits = 8 goes with bits = 8; with fewer bits it "
+            "is 16");
     wane_plan_default(p, "group_size", 64);
     wane_plan_default(p, "symmetric", 0);
     if (both) {

@@ -21,14 +21,19 @@ typedef struct {
 
 typedef struct wane_stage wane_stage;
 
-/* Takes over stats' numbers: they change with rescaling. w [n] (m,k) of a float dtype on one device;
- * names [n] are static. calib, may be NULL, is where activations can be had. All are retained. */
+/* Takes over stats' numbers: they change with rescaling. w [n] (m,k) of a float dtype on one
+ * device; names [n] are static. calib, may be NULL, is where activations can be had. All are
+ * retained. */
 wane_status wane_stage_new(const wane_plan *, wane_tensor *const *w, const char *const *names,
                            int n, wane_stats *, wane_calib *calib, wane_stage **out, wane_err *e);
 void wane_stage_free(wane_stage *); /* NULL is fine */
 
 /* Device bytes that the steps below take together, without the matrices themselves. */
 uint64_t wane_stage_bytes(const wane_plan *, int64_t m, int64_t k, int n, bool gram);
+
+/* What quantizing takes on the device at once, besides the activations: a layer as it was and as it
+ * becomes, and the largest stage. Known without reading a weight. */
+uint64_t wane_quantize_bytes(wane_model *, const wane_plan *);
 
 /* Lets the method choose a scale for the input and folds it; nothing where it does not rescale at
  * that stage, or nothing is gained. */

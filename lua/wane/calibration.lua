@@ -1,0 +1,211 @@
+--- Calibration sets: texts from which a quantizer learns what a model's inputs look like.
+-- A set is read once and belongs to no model; its texts become tokens by the model's own template and tokenizer when
+-- it is used.
+local core = require "wane.core"
+local options = require "wane.options"
+local records = require "wane.records"
+
+local spec = {
+  { name = "file", kind = "string", doc = "JSONL with messages, text or prompt; or plain text, a prompt on each line" },
+  { name = "texts", kind = "list", doc = "texts, or lists of messages, instead of a file" },
+  { name = "samples", kind = "integer", default = 128, least = 1, doc = "most records, spread evenly over the file" },
+  { name = "tokens", kind = "integer", default = 512, least = 8, doc = "most tokens of a record; the rest is cut" },
+  { name = "weights", kind = "one of", choices = { "unique", "all" }, default = "unique",
+    doc = "equal beginnings count once, or once for each record" },
+  { name = "answer", kind = "number", default = 1.0, least = 0, most = 1000,
+    doc = "how much an assistant's token counts, where all others count 1" },
+  { name = "text", kind = "string", default = "text", doc = "name of the field that holds a raw text" },
+  { name = "force", kind = "boolean", default = false, doc = "take a set that is too small to learn from" },
+}
+
+local LEAST = 32 * 128 -- tokens; fewer say little about any input
+local SHORTEST = 8 -- tokens; a shorter text says nothing
+
+local calibration = { __name = "wane.calibration" }
+calibration.__index = calibration
+
+local function fail(path, message, line)
+  options.fail { code = "format", op = "calibration", path = path,
+                 message = line and ("%s:%d:1: %s"):format(path, line, message) or ("%s: %s"):format(path, message) }
+end
+
+local ROLES = { system = true, user = true, assistant = true, tool = true, developer = true }
+
+-- what is wrong with a list of messages, or nil
+local function message_problem(list)
+  if type(list) ~= "table" or #list == 0 then return "messages must be a list that is not empty" end
+  for i, m in ipairs(list) do
+    if type(m) ~= "table" or not ROLES[m.role] then return ("message %d has no role that is known"):format(i) end
+    if type(m.content) ~= "string" then return ("message %d has no text as its content"):format(i) end
+  end
+end
+
+-- A JSON record -> { messages } or { text }; nil and what is wrong.
+local function understand(record, text_field)
+  if record.messages ~= nil then
+    local problem = message_problem(record.messages)
+    if problem then return nil, problem end
+    return { messages = record.messages }
+  end
+  if type(record.prompt) == "string" then
+    local answer = record.completion or record.response or record.answer
+    local list = { { role = "user", content = record.prompt } }
+    if type(answer) == "string" then list[2] = { role = "assistant", content = answer } end
+    return { messages = list }
+  end
+  if type(record[text_field]) == "string" then return { text = record[text_field] } end
+  return nil, ("a record needs messages, prompt or %s"):format(text_field)
+end
+
+local function strip(line) return (line:gsub("^%s+", ""):gsub("%s+$", "")) end
+
+-- stripped lines that are not empty
+local function lines_of(text)
+  local list = {}
+  if text:sub(1, 3) == "\u{feff}" then text = text:sub(4) end
+  for line in (text .. "\n"):gmatch("(.-)\n") do
+    line = strip(line)
+    if line ~= "" then list[#list + 1] = line end
+  end
+  return list
+end
+
+local function read_file(o)
+  local lines = lines_of(core.files.read(o.file))
+  if #lines == 0 then fail(o.file, "no calibration texts: the file is empty") end
+  local hash = core.files.sha256(table.concat(lines, "\n"))
+  local list = {}
+  if o.file:find("%.jsonl?$") or lines[1]:sub(1, 1) == "{" then
+    local problem_of = function(record) return select(2, understand(record, o.text)) end
+    for i, record in ipairs((records.read(o.file, problem_of))) do list[i] = understand(record, o.text) end
+  else
+    for i, line in ipairs(lines) do list[i] = { messages = { { role = "user", content = line } }, plain = true } end
+  end
+  return list, hash
+end
+
+local function read_texts(o)
+  local list, parts = {}, {}
+  for i, item in ipairs(o.texts) do
+    local record, problem = { text = item }, nil
+    if type(item) == "table" then
+      record, problem = { messages = item }, message_problem(item)
+    elseif type(item) ~= "string" then
+      problem = "neither a text nor a list of messages"
+    end
+    if problem then error(("wane.calibration: text %d: %s"):format(i, problem), 3) end
+    list[i] = record
+    parts[i] = strip(type(item) == "table" and core.json.encode(item) or item)
+  end
+  return list, core.files.sha256(table.concat(parts, "\n"))
+end
+
+-- count of all, evenly spread, in order
+local function spread(list, count)
+  if #list <= count then return list end
+  local chosen = {}
+  for i = 1, count do chosen[i] = list[(2 * i - 1) * #list // (2 * count) + 1] end
+  return chosen
+end
+
+--- Reads a set: wane.calibration { file = "examples/data/calibration.jsonl", samples = 128, tokens = 512 }.
+-- @return calibration { file, hash, count, samples, tokens, weights, answer }
+-- @error io, format with file:line:column
+local function open(given)
+  local o = options.check(spec, given, "wane.calibration")
+  if (o.file == nil) == (o.texts == nil) then error("wane.calibration takes file = or texts =", 2) end
+  local list, hash
+  if o.file then list, hash = read_file(o) else list, hash = read_texts(o) end
+  local self = { file = o.file or "texts", hash = hash, count = #list, list = spread(list, o.samples) }
+  self.samples, self.tokens, self.weights, self.answer, self.force = #self.list, o.tokens, o.weights, o.answer, o.force
+  return setmetatable(self, calibration)
+end
+
+function calibration.__tostring(self)
+  local answer = self.answer ~= 1 and (", answers count %g"):format(self.answer) or ""
+  return ("calibration %s   %d of %d records   at most %d tokens   %s%s"):format(
+    self.file, self.samples, self.count, self.tokens, self.weights, answer)
+end
+
+-- how many ids two lists begin with in common
+local function shared(a, b)
+  local n = 0
+  while n < #a and a[n + 1] == b[n + 1] do n = n + 1 end
+  return n
+end
+
+-- Weights of a chat's tokens: those that an assistant would have to say count answer, all others 1. What it says is
+-- what its message adds to the prompt for it.
+local function answer_weights(tokenizer, messages, ids, answer)
+  local weights = {}
+  for i = 1, #ids do weights[i] = 1 end
+  for i, m in ipairs(messages) do
+    if m.role == "assistant" then
+      local before = table.move(messages, 1, i - 1, 1, {})
+      local prompt = tokenizer:chat(before, { add_generation_prompt = true, enable_thinking = false })
+      before[i] = m
+      local up_to = tokenizer:encode(tokenizer:chat(before, { enable_thinking = false }))
+      local first = shared(tokenizer:encode(prompt), up_to) + 1
+      for t = first, shared(up_to, ids) do weights[t] = answer end
+    end
+  end
+  return weights
+end
+
+-- One record as ids, and weights where they are not all 1.
+local function tokenize(self, tokenizer, record)
+  if record.text then return tokenizer:encode(record.text, { special = true }) end
+  local text = tokenizer:chat(record.messages, { add_generation_prompt = record.plain, enable_thinking = false })
+  local ids = tokenizer:encode(text)
+  local weights = self.answer ~= 1 and answer_weights(tokenizer, record.messages, ids, self.answer)
+  return ids, weights or nil
+end
+
+local function cut(list, most)
+  for i = #list, most + 1, -1 do list[i] = nil end
+  return list
+end
+
+--- The set's texts as tokens of a model.
+-- @return { ids, weights, file, hash, tokens }
+-- @error format where they are too few to learn from
+function calibration:bind(model)
+  local tokenizer = model.tokenizer
+  local bound = { ids = {}, weights = {}, file = self.file, hash = self.hash, tokens = 0 }
+  for _, record in ipairs(self.list) do
+    local ids, weights = tokenize(self, tokenizer, record)
+    if #ids >= SHORTEST then
+      local n = #bound.ids + 1
+      bound.ids[n] = cut(ids, self.tokens)
+      bound.weights[n] = weights and cut(weights, self.tokens) or false
+      bound.tokens = bound.tokens + #bound.ids[n]
+    end
+  end
+  if #bound.ids == 0 or (bound.tokens < LEAST and not self.force) then
+    fail(self.file, ("too little to learn from: %d records, %d of at least %d tokens, %d tokens in all; give at "
+      .. "least %d tokens, or force = true"):format(self.samples, #bound.ids, SHORTEST, bound.tokens, LEAST))
+  end
+  return bound
+end
+
+local function normalize(text) return strip(text:lower():gsub("%s+", " ")) end
+
+--- Which of the given texts the set has too, whatever their case and spaces: a set that shares questions with an
+-- evaluation flatters it.
+-- @param texts list of strings
+-- @return list of the indices of those that are in the set
+function calibration:overlap(texts)
+  local own, found = {}, {}
+  for _, record in ipairs(self.list) do
+    if record.text then own[normalize(record.text)] = true end
+    for _, m in ipairs(record.messages or {}) do
+      if m.role == "user" then own[normalize(m.content)] = true end
+    end
+  end
+  for i, text in ipairs(texts) do
+    if own[normalize(text)] then found[#found + 1] = i end
+  end
+  return found
+end
+
+return setmetatable({ spec = spec }, { __call = function(_, ...) return open(...) end })

@@ -1,0 +1,133 @@
+--- Quantizing a model: layer after layer, each stage's matrices measured on the outputs of the quantized ones before.
+-- The source stays as it is and on disk; one layer at a time is on the device, and the result's layers wait on the
+-- host. Policy is here; every step is one call of C (runtime/quant).
+local core = require "wane.core"
+local methods = require "wane.methods"
+local options = require "wane.options"
+
+local spec = {
+  { name = "out", kind = "string", doc = "folder to save the result in once it is whole" },
+  { name = "on_layer", kind = "function", doc = "called with (number from 1, layer) as each layer is finished" },
+  { name = "progress", kind = "function", doc = "called with (done, of, name) after each layer" },
+}
+
+local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input
+
+local function check_arguments(model, plan, calibration)
+  if not methods.is_plan(plan) then
+    error("wane.quantize takes a plan second, as wane.gptq { bits = 4 }", 3)
+  end
+  if model.quantization then
+    options.fail { code = "unsupported", op = "quantize",
+                   message = ("%s is quantized already (%s); quantize the model it was made from"):format(
+                     model.dir, model.quantization.label) }
+  end
+  if methods[plan.method].needs_text and not calibration then
+    error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(
+      plan.method), 3)
+  end
+end
+
+-- The texts on their way through the model, and what is known of them.
+local function start(model, plan, calibration)
+  local texts = calibration:bind(model)
+  local pass = core.quant.calibrate(model, plan, texts.ids, texts.weights, calibration.weights)
+  local about = pass:info()
+  about.file, about.hash, about.weights, about.answer = texts.file, texts.hash, calibration.weights, calibration.answer
+  return pass, about
+end
+
+-- Fewer distinct tokens than the widest input has columns: the gram matrix has no full rank.
+local function warnings(model, about)
+  local c = model.config
+  local heads = c.num_attention_heads * (c.head_dim or c.hidden_size // c.num_attention_heads)
+  local widest = math.max(c.hidden_size, c.intermediate_size, heads)
+  if about.distinct >= widest then return {} end
+  return { ("%d distinct calibration tokens for inputs %d wide: give more text"):format(about.distinct, widest) }
+end
+
+-- a run gives its pass back however it ends
+local closing = {
+  __close = function(run)
+    if run.pass then run.pass:close() end
+  end,
+}
+
+-- The matrices of one stage of layer i (from 0) into layer; their results at the end of list.
+local function quantize_stage(run, i, number, source, layer)
+  local stats <close> = run.pass and run.pass:step(layer, i, number - 1, run.plan)
+  local stage <close> = core.quant.stage(run.model, run.plan, source, layer, number, stats, run.pass)
+  stage:rescale()
+  for k, name in ipairs(stage:names()) do
+    local result, codes = stage:encode(k)
+    codes:close()
+    result.name = ("model.layers.%d.%s"):format(i, name)
+    result.error_of = run.pass and "outputs" or "weights"
+    run.results[#run.results + 1] = result
+  end
+end
+
+-- Layer i (from 0), quantized, on the host.
+local function quantize_layer(run, i, count)
+  local source <close> = core.quant.layer(run.model, i)
+  local layer <close> = source:begin()
+  for number = 0, STAGES - 1 do quantize_stage(run, i, number, source, layer) end
+  if run.pass and i + 1 < count then run.pass:step(layer, i, STAGES - 1) end
+  return layer:to_host()
+end
+
+local function mean(list, field)
+  local sum = 0
+  for _, item in ipairs(list) do sum = sum + item[field] end
+  return sum / #list
+end
+
+-- What the result says of itself; the grid is read off its tensors.
+local function describe(run, layer, about, began)
+  local codes <close> = layer:codes "self_attn.q_proj"
+  local fallbacks = 0
+  for _, r in ipairs(run.results) do fallbacks = fallbacks + (r.fallback and 1 or 0) end
+  local info = core.device.info()
+  return {
+    method = run.plan.method, plan = tostring(run.plan), label = run.plan.method .. " " .. codes.label,
+    bits = codes.bits, group_size = codes.group_size, symmetric = codes.symmetric,
+    activation_bits = codes.activation_bits, layers = run.results, calibration = about,
+    error = mean(run.results, "error"), rtn_error = mean(run.results, "rtn_error"),
+    error_of = run.pass and "outputs" or "weights", fallbacks = fallbacks,
+    warnings = about and warnings(run.model, about) or {},
+    seconds = core.clock() - began, peak_bytes = info.peak, device = info.description,
+  }
+end
+
+--- Quantizes a model by a plan. The source is not changed; what fails leaves nothing behind.
+-- Every matrix stands in quantization.layers with its relative output error and round-to-nearest's beside it; one on
+-- which the method lost was rounded to nearest, and says fallback = "rtn".
+-- @param model a model as it was trained
+-- @param plan wane.gptq { bits = 4 }, ...
+-- @param calibration of wane.calibration; methods that work from the weights alone do without
+-- @param given options: out, on_layer, progress
+-- @return model, with .quantization { method, label, bits, ..., layers, calibration, seconds, peak_bytes }
+-- @error oom, numeric (NaN in weights or activations), format, unsupported, interrupted
+local function quantize(model, plan, calibration, given)
+  local o = options.check(spec, given, "wane.quantize")
+  check_arguments(model, plan, calibration)
+  core.device.reset_peak()
+  local began = core.clock()
+  model:check()
+  local count = math.tointeger(model.config.num_hidden_layers)
+  local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
+  local about
+  if calibration then run.pass, about = start(model, plan, calibration) end
+  local layers = {}
+  for i = 1, count do
+    layers[i] = quantize_layer(run, i - 1, count)
+    if o.on_layer then o.on_layer(i, layers[i]) end
+    if o.progress then o.progress(i, count, ("layer %d"):format(i)) end
+  end
+  local small = core.quant.assemble(model, layers)
+  core.model.set(small, "quantization", describe(run, layers[1], about, began))
+  if o.out then small:save(o.out) end
+  return small
+end
+
+return setmetatable({ spec = spec }, { __call = function(_, ...) return quantize(...) end })

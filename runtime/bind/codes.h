@@ -1,0 +1,10 @@
+/* codes.h - quantized matrices as Lua values. */
+#ifndef WANE_BIND_CODES_H
+#define WANE_BIND_CODES_H
+
+#include "runtime/bind/bind.h"
+#include "runtime/tensor/quantized.h"
+
+extern const wane_type wane_codes_type; /* a wane_quantized; quant.c makes it known */
+
+#endif
