@@ -217,7 +217,7 @@ static void huge(void **state)
         else
             assert_int_equal(ids.ids[0], ids.ids[ids.count - 1]);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-        assert_true(seconds < 2);
+        assert_true(seconds < 6); /* under 0.6 on an idle core; quadratic would be hours */
 #else
         (void)seconds;
 #endif
