@@ -1,0 +1,224 @@
+-- Generated text: every answer of the bundled models to their own questions, against what Transformers answered;
+-- the same under any batch size and budget; how answers end; failures leave nothing behind. About 20 s of one core.
+local core = require "wane.core"
+local wane = require "wane"
+local records = require "wane.records"
+local tasks = require "wane.tasks"
+
+local NAMES = { "lune-5m", "lune-3m", "lune-1m" }
+
+local function folder(name) return "examples/models/" .. name end
+
+-- prompts of a task as token ids, the first as text, and each question
+local function questions(model, name, count)
+  local task = tasks.get(name)
+  local prompts, first = {}, nil
+  for i, record in ipairs((records.read(("examples/data/%s.test.jsonl"):format(name)))) do
+    if count and i > count then break end
+    local text = model.tokenizer:chat({ { role = "system", content = task.system },
+                                        { role = "user", content = task.user(record) } },
+                                      { add_generation_prompt = true, enable_thinking = false })
+    first = first or text
+    prompts[i] = model.tokenizer:encode(text, { special = false })
+  end
+  return prompts, first
+end
+
+local function ids_of(answers)
+  local list = {}
+  for i, one in ipairs(answers) do list[i] = one.ids end
+  return list
+end
+
+-- What f raises: an error object with that code.
+local function raises(code, f, ...)
+  local ok, err = pcall(f, ...)
+  assert.is_false(ok)
+  assert.equal(core.error, getmetatable(err), tostring(err))
+  assert.equal(code, err.code)
+  return err
+end
+
+describe("greedy answers", function()
+  for _, name in ipairs(NAMES) do
+    it("of " .. name .. " are Transformers', all 800", function()
+      local model <close> = wane.load(folder(name))
+      local reference = core.json.decode(core.files.read(("tests/reference/%s.json"):format(name)))
+      local different = {}
+      for task, expected in pairs(reference.tasks) do
+        local prompts, first = questions(model, task)
+        assert.equal(expected.prompt0, first)
+        local answers = model:generate(prompts, { max_tokens = 64 })
+        assert.equal(#expected.outputs, #answers)
+        for i, one in ipairs(answers) do
+          if one.text ~= expected.outputs[i] then
+            different[#different + 1] = ("%s %d: %q, not %q"):format(task, i, one.text, expected.outputs[i])
+          end
+          assert.equal(#one.ids, one.tokens)
+          assert.equal("stop", one.finish)
+          assert.is_true(one.seconds > 0)
+        end
+      end
+      assert.same({}, different)
+    end)
+  end
+end)
+
+describe("batch size and memory change no answer", function()
+  local prompts, expected
+  lazy_setup(function()
+    local model <close> = wane.load(folder "lune-3m")
+    prompts = {}
+    for _, name in ipairs { "arc", "squad_v2", "openmath" } do
+      table.move(questions(model, name, 8), 1, 8, #prompts + 1, prompts)
+    end
+    -- no stop but the length, so that long answers meet too
+    expected = ids_of(core.generate.answers(model, prompts, { max_tokens = 48, stop = { -1 } }))
+  end)
+  after_each(function() core.device.open("auto") end)
+
+  for _, batch in ipairs { 1, 3, 16 } do
+    it("at batch " .. batch, function()
+      local model <close> = wane.load(folder "lune-3m")
+      assert.same(expected, ids_of(core.generate.answers(model, prompts,
+        { max_tokens = 48, stop = { -1 }, batch = batch })))
+    end)
+  end
+
+  for _, memory in ipairs { "10MiB", "11MiB", "64MiB" } do
+    it("within " .. memory, function()
+      wane.device { memory = memory }
+      local model <close> = wane.load(folder "lune-3m")
+      assert.same(expected, ids_of(core.generate.answers(model, prompts, { max_tokens = 48, stop = { -1 } })))
+      assert.is_true(core.device.info().peak <= wane.bytes(memory))
+    end)
+  end
+
+  it("says what is missing where not even one answer fits", function()
+    wane.device { memory = "9500KiB" }
+    local model <close> = wane.load(folder "lune-3m")
+    local err = raises("oom", model.generate, model, prompts, { max_tokens = 500 })
+    assert.is_true(err.requested > err.free)
+    assert.equal("generate", err.op)
+    assert.is_truthy(err.message:find("lower max_tokens", 1, true))
+  end)
+end)
+
+describe("an answer ends", function()
+  local model, prompt
+  lazy_setup(function()
+    model = wane.load(folder "lune-1m")
+    prompt = questions(model, "openmath", 1)
+  end)
+  lazy_teardown(function() model:close() end)
+
+  local function one(options) return model:generate(prompt, options)[1] end
+
+  it("at the model's own stop, which is not part of it", function()
+    local out = one { max_tokens = 64 }
+    assert.equal("stop", out.finish)
+    assert.equal("\\boxed{24}", out.text)
+  end)
+  it("after max_tokens", function()
+    local out = one { max_tokens = 2 }
+    assert.equal("length", out.finish)
+    assert.equal(2, #out.ids)
+  end)
+  it("with the closed box", function()
+    local whole, out = one { max_tokens = 64 }, one { max_tokens = 64, stop_at_box = true }
+    assert.equal("box", out.finish)
+    assert.same(whole.ids, out.ids)
+    assert.equal("\\boxed{24}", out.text)
+  end)
+  it("at a text, without it", function()
+    local out = one { max_tokens = 64, stop = { "ed{", "never" } }
+    assert.equal("stop", out.finish)
+    assert.equal("\\box", out.text)
+  end)
+  it("at an id, and at a special token by its text", function()
+    local whole = one { max_tokens = 64 }
+    local out = one { max_tokens = 64, stop = { whole.ids[3] } }
+    assert.equal("stop", out.finish)
+    assert.same({ whole.ids[1], whole.ids[2] }, out.ids)
+    assert.equal("stop", one { max_tokens = 64, stop = { "<|im_end|>" } }.finish)
+  end)
+  it("as a loop", function()
+    local out = core.generate.answers(model, prompt, { max_tokens = 900, stop = { -1 }, loop = 40 })[1]
+    assert.equal("loop", out.finish)
+    local n = #out.ids
+    local period
+    for p = 1, 64 do
+      local same = true
+      for k = n - 39, n do same = same and out.ids[k] == out.ids[k - p] end
+      if same then period = p break end
+    end
+    assert.is_truthy(period)
+  end)
+end)
+
+describe("model:generate", function()
+  local model
+  lazy_setup(function() model = wane.load(folder "lune-3m") end)
+  lazy_teardown(function() model:close() end)
+
+  it("takes texts, with what the tokenizer puts before them", function()
+    local ids = model.tokenizer:encode("What is 2 + 2?", { special = true })
+    local out = model:generate({ "What is 2 + 2?", ids }, { max_tokens = 5 })
+    assert.same(out[1].ids, out[2].ids)
+    assert.equal(model.tokenizer:decode(out[1].ids, { skip_special = true }), out[1].text)
+  end)
+  it("answers nothing with nothing", function() assert.same({}, model:generate {}) end)
+  it("refuses what it does not know", function()
+    assert.has_error(function() model:generate({ "a" }, { max_token = 3 }) end)
+    assert.has_error(function() model:generate({ "a" }, { max_tokens = 0 }) end)
+    assert.has_error(function() model:generate("a") end)
+    assert.has_error(function() model:generate { true } end)
+    assert.has_error(function() model:generate { {} } end)
+    assert.has_error(function() model:generate { { 1, 2, 99999 } } end)
+    assert.has_error(function() model:generate({ "a" }, { stop = { 1.5 } }) end)
+  end)
+  it("chats", function()
+    local text, all = model:chat({ { role = "system", content = tasks.get("openmath").system },
+                                   { role = "user", content = "What is 4 times 6?" } })
+    assert.equal("\\boxed{24}", text)
+    assert.equal("stop", all.finish)
+    assert.equal(text, all.text)
+  end)
+end)
+
+describe("a failure leaves nothing behind", function()
+  after_each(function()
+    core.device.fail_after(nil)
+    core.device.interrupt(false)
+  end)
+
+  it("when an allocation fails, whichever it is", function()
+    collectgarbage()
+    local before = core.device.live()
+    local n, out = 0, nil
+    repeat
+      local model <close> = wane.load(folder "lune-1m")
+      core.device.fail_after(n)
+      local ok, err = pcall(model.generate, model, { { 1, 2, 3 }, { 1, 2, 4, 5 } }, { max_tokens = 3 })
+      core.device.fail_after(nil)
+      if ok then out = err else assert.equal("oom", err.code, tostring(err)) end
+      model:close()
+      collectgarbage()
+      assert.equal(before, (core.device.live()))
+      n = n + 1
+    until out
+    assert.is_true(n > 20)
+    assert.equal(2, #out)
+  end)
+
+  it("when it is interrupted", function()
+    local model <close> = wane.load(folder "lune-1m")
+    model:load()
+    local before = core.device.live()
+    core.device.interrupt()
+    raises("interrupted", model.generate, model, { { 1, 2, 3 } }, { max_tokens = 500 })
+    assert.equal(before, (core.device.live()))
+    core.device.interrupt(false)
+    assert.equal(1, #model:generate({ { 1, 2, 3 } }, { max_tokens = 2 }))
+  end)
+end)
