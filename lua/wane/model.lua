@@ -32,10 +32,6 @@ end
 --- model.tokenizer: that of the model's folder, read when first asked for.
 function core.model.fields.tokenizer(self) return require "wane.tokenizer"(self.dir) end
 
-local function refuse(where, what)
-  error(setmetatable({ code = "io", op = "load", path = where, message = where .. ": " .. what }, core.error), 0)
-end
-
 --- Opens a model. Headers and config are checked; no weight is read before it is needed.
 -- @param where string  a folder with config.json and safetensors
 -- @return model
@@ -43,9 +39,6 @@ end
 -- @usage local m <close> = wane.load "examples/models/lune-1m"
 function model.load(where)
   if type(where) ~= "string" then error("wane.load takes a folder, not a " .. type(where), 2) end
-  local kind = core.files.kind(where)
-  if kind == "file" then refuse(where, "is a file; name the folder that it is in") end
-  if not kind then refuse(where, "there is no such folder; a model of the Hub is fetched with: wane get ORG/MODEL") end
   return core.model.open(where)
 end
 

@@ -24,6 +24,7 @@
 #include "runtime/base/units.h"
 
 static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
+static const char FETCH[] = "a model of the Hub is fetched with: wane get ORG/MODEL";
 static const uint64_t INDEX_MOST = 512 << 20;
 enum { SHARDS_MOST = 4096, TENSORS_MOST = 4000000, LISTED = 10 };
 
@@ -220,9 +221,8 @@ static wane_status check_present(const wane_checkpoint *c, int dirfd, const char
         missing++;
     }
     if (!missing) return WANE_OK;
-    return refuse(c, INDEX, WANE_EFORMAT, e,
-                  "%d of %d files are missing: %s; fetch the rest with: wane get ORG/MODEL",
-                  missing, n, text);
+    return refuse(c, INDEX, WANE_EFORMAT, e, "%d of %d files are missing: %s; %s", missing, n, text,
+                  FETCH);
 }
 
 static int compare_located(const void *a, const void *b)
@@ -359,10 +359,7 @@ static wane_status refuse_empty(const wane_checkpoint *c, int dirfd, wane_err *e
                       "holds Python objects, which wane never reads, as they can run code; convert "
                       "it with https://huggingface.co/spaces/safetensors/convert");
     }
-    return refuse(c, NULL, WANE_EFORMAT, e,
-                  "has neither %s nor %s; fetch it with: wane get "
-                  "ORG/MODEL",
-                  SINGLE, INDEX);
+    return refuse(c, NULL, WANE_EFORMAT, e, "has neither %s nor %s; %s", SINGLE, INDEX, FETCH);
 }
 
 wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e)
@@ -384,7 +381,9 @@ wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_er
     }
     dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0) {
-        s = wane_fail_io(e, "open the model's folder", dir);
+        s = errno == ENOENT    ? refuse(c, NULL, WANE_EIO, e, "there is no such folder; %s", FETCH)
+            : errno == ENOTDIR ? refuse(c, NULL, WANE_EIO, e, "is a file; name its folder")
+                               : wane_fail_io(e, "open the model's folder", dir);
         goto done;
     }
     s = wane_config_load(dir, &c->config, e);

@@ -5,18 +5,25 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "runtime/base/units.h"
 #include "runtime/model/forward.h"
-#include "runtime/model/pass.h"
+#include "runtime/model/workspace.h"
 
 /* Rows at once: beyond this a bigger piece is no faster, only larger. */
 enum { ROWS_MOST = 512 };
 
-static int64_t fitting_rows(const wane_model *m, int64_t count)
+/* The rows that fit beside the logits themselves; nothing is taken where not even one does. */
+static wane_status plan(const wane_model *m, int64_t count, int64_t *rows, wane_err *e)
 {
-    int64_t rows = count < ROWS_MOST ? count : ROWS_MOST;
-    uint64_t room = wane_device_room(m->device);
-    while (rows > 1 && wane_pass_bytes(m->config, rows, count, 1, 1) > room) rows = (rows + 1) / 2;
-    return rows;
+    uint64_t room = wane_workspace_room(m->device), needed;
+    uint64_t logits = (uint64_t)count * (uint64_t)m->config->vocabulary * sizeof(float);
+    for (*rows = count < ROWS_MOST ? count : ROWS_MOST;; *rows = (*rows + 1) / 2) {
+        uint64_t pass = wane_pass_bytes(m->config, *rows, count, 1, 1);
+        if (!wane_add(pass, logits, &needed)) needed = UINT64_MAX;
+        if (needed <= room) return WANE_OK;
+        if (*rows == 1)
+            return wane_workspace_short(m->device, "logits", needed, "take fewer tokens", e);
+    }
 }
 
 static wane_status run_piece(wane_pass *p, const int32_t *ids, int64_t first, int64_t n,
@@ -43,11 +50,9 @@ wane_status wane_model_logits(wane_model *m, const int32_t *ids, int64_t count, 
                          " (max_position_embeddings)",
                          count, m->config->positions);
     wane_status s = wane_model_load(m, e);
+    if (!s) s = plan(m, count, &rows, e);
     if (!s) s = wane_tensor_new2(m->device, WANE_F32, count, m->config->vocabulary, &y, e);
-    if (!s) {
-        rows = fitting_rows(m, count);
-        s = wane_pass_new(m, rows, count, 1, 1, &pass, e);
-    }
+    if (!s) s = wane_pass_new(m, rows, count, 1, 1, &pass, e);
     if (!s) {
         place = malloc((size_t)rows * sizeof *place);
         if (!place) s = wane_fail(e, WANE_EOOM, "host: no memory for %" PRId64 " positions", rows);
