@@ -4,8 +4,8 @@ local core = require "wane.core"
 
 local templates = setmetatable({}, { __mode = "k" }) -- tokenizer -> what chat.find gave, read when first asked for
 
-core.docs["tokenizer.chat"] = "tokenizer:chat(messages, { add_generation_prompt = false, enable_thinking, tools, ... }) "
-  .. "-> the prompt as text, by the chat template beside the tokenizer; raises format, unsupported"
+core.docs["tokenizer.chat"] = "tokenizer:chat(messages, { add_generation_prompt = false, enable_thinking, tools }) -> "
+  .. "the prompt as text, by the chat template beside the tokenizer; raises format, unsupported"
 
 --- The prompt that messages make by the model's own chat template; special tokens stand in it as text.
 -- @param messages { { role = "user", content = "..." }, ... }
