@@ -8,6 +8,7 @@
 #include "runtime/base/files.h"
 #include "runtime/model/forward.h"
 #include "runtime/model/pass.h"
+#include "tests/c/faults.h"
 #include "tests/c/files.h"
 
 /* Relative error of a against b, as norms. */
@@ -344,6 +345,52 @@ static void every_allocation(void **state)
         }
         assert_int_equal(n, 27 + 1 + 11 + 1); /* the model, logits, the pass; then none fails */
     }
+    wane_device_release(d);
+}
+
+static wane_status open_and_compute(wane_device *d, wane_err *e)
+{
+    const int32_t ids[] = {1, 2, 3, 4, 5};
+    wane_checkpoint *c = NULL;
+    wane_model *m = NULL;
+    wane_tensor *y = NULL, *w = NULL;
+    wane_status s = wane_checkpoint_open(test_tree("tests/reference/tiny/qwen3"), &c, e);
+    if (!s) s = wane_model_new(c, d, d, &m, e);
+    if (!s) s = wane_checkpoint_check_finite(c, NULL, e);
+    if (!s) s = wane_model_tensor(m, "model.layers.1.mlp.up_proj.weight", &w, e);
+    if (!s) s = wane_model_logits(m, ids, 5, &y, e);
+    wane_tensor_release(w);
+    wane_tensor_release(y);
+    wane_model_release(m);
+    wane_checkpoint_release(c);
+    return s;
+}
+
+/* The host's memory runs out at each place between opening a folder and its logits. */
+static void every_host_allocation(void **state)
+{
+    (void)state;
+    wane_device *d = open_device(UINT64_MAX);
+    json_malloc_t old_malloc;
+    json_free_t old_free;
+    json_get_alloc_funcs(&old_malloc, &old_free);
+    json_set_alloc_funcs(malloc, free); /* jansson's own calls are not this program's */
+    int n = 0, failures = 0, files = test_open_files();
+    for (bool failed = true; failed; n++) {
+        wane_err e = {0};
+        test_malloc_fail_after(n);
+        wane_status s = open_and_compute(d, &e);
+        failed = test_malloc_failed();
+        test_malloc_fail_after(-1);
+        /* qsort does without; jansson tells some as syntax errors */
+        if (s && s != WANE_EOOM && s != WANE_EFORMAT) fail_msg("allocation %d: %s", n, e.message);
+        if (s) assert_true(failed && e.message[0]);
+        failures += s != WANE_OK;
+        assert_int_equal(d->live, d->scratch);
+        assert_int_equal(test_open_files(), files);
+    }
+    json_set_alloc_funcs(old_malloc, old_free);
+    assert_true(failures > 200 && failures > n - 10);
     wane_device_release(d);
 }
 
@@ -714,6 +761,7 @@ int test_model(void)
         cmocka_unit_test(spans_and_steps),
         cmocka_unit_test(budget),
         cmocka_unit_test(every_allocation),
+        cmocka_unit_test(every_host_allocation),
         cmocka_unit_test(stops_when_asked),
         cmocka_unit_test(refuses_quantized),
         cmocka_unit_test(refuses_what_does_not_fit),
