@@ -252,18 +252,42 @@ wane_status wane_checkpoint_check_dense(const wane_checkpoint *c, wane_err *e)
     return s;
 }
 
-/* How many of n values have all exponent bits set; *at is the first of them. */
+/* Whether one of n values is NaN or Inf: without its sign, at least the bits of infinity. A
+ * maximum, as that is what compilers make quick. */
+static bool any_bad_16(const int16_t *x, size_t n, int16_t infinity)
+{
+    int16_t top = 0;
+#pragma omp simd reduction(max : top)
+    for (size_t i = 0; i < n; i++) {
+        int16_t bits = x[i] & 0x7fff;
+        top = bits > top ? bits : top;
+    }
+    return top >= infinity;
+}
+
+static bool any_bad_32(const int32_t *x, size_t n)
+{
+    int32_t top = 0;
+#pragma omp simd reduction(max : top)
+    for (size_t i = 0; i < n; i++) {
+        int32_t bits = x[i] & 0x7fffffff;
+        top = bits > top ? bits : top;
+    }
+    return top >= 0x7f800000;
+}
+
+/* How many of n values are NaN or Inf; *at is the first of them. */
 static uint64_t count_bad(const void *data, wane_dtype dtype, size_t n, size_t *at)
 {
+    const int16_t infinity = dtype == WANE_F16 ? 0x7c00 : 0x7f80;
     uint64_t bad = 0;
-    if (dtype == WANE_F32) {
-        const uint32_t *x = data;
-        for (size_t i = 0; i < n; i++) bad += (x[i] & 0x7f800000u) == 0x7f800000u;
-        for (*at = 0; bad && (x[*at] & 0x7f800000u) != 0x7f800000u;) ++*at;
-    } else {
-        const uint16_t *x = data, mask = dtype == WANE_F16 ? 0x7c00 : 0x7f80;
-        for (size_t i = 0; i < n; i++) bad += (x[i] & mask) == mask;
-        for (*at = 0; bad && (x[*at] & mask) != mask;) ++*at;
+    *at = 0;
+    if (dtype == WANE_F32 ? !any_bad_32(data, n) : !any_bad_16(data, n, infinity)) return 0;
+    for (size_t i = n; i-- > 0;) {
+        bool is_bad = dtype == WANE_F32 ? any_bad_32((const int32_t *)data + i, 1)
+                                        : any_bad_16((const int16_t *)data + i, 1, infinity);
+        if (is_bad) *at = i;
+        bad += is_bad;
     }
     return bad;
 }
