@@ -60,7 +60,7 @@ filters.format = {
 filters.indent = {
   "width", "first", "blank",
   call = function(rt, v, width, first, blank)
-    local s = text_of(rt, v)
+    local s = arguments.text(rt, "filter indent", v)
     local by = kind_of(width) == "str" and width or nil
     if not by then
       local n = math.max(whole_of(rt, "filter indent", width, 4), 0)
@@ -80,7 +80,8 @@ filters.indent = {
 filters.truncate = {
   "length", "killwords", "end", "leeway",
   call = function(rt, v, length, killwords, ending, leeway)
-    local s = text_of(rt, v)
+    if kind_of(v) == "undefined" then return v end
+    local s = arguments.text(rt, "filter truncate", v)
     length, leeway = whole_of(rt, "filter truncate", length, 255), whole_of(rt, "filter truncate", leeway, 5)
     ending = ending == nil and "..." or arguments.text(rt, "filter truncate", ending)
     local keep = length - unicode.len(ending)

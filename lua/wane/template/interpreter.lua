@@ -195,6 +195,7 @@ BUILD["for"] = function(node)
         return text
       end
     end
+    local whole_pass = false -- as in Jinja, a pass that break or continue cuts short does not keep `else` away
     for item in loops.next, loop do
       rt:charge(2)
       local own = inner(rt, scope)
@@ -202,8 +203,9 @@ BUILD["for"] = function(node)
       assign(rt, own, item)
       local signal = body(rt, own)
       if signal == "break" then break end
+      whole_pass = whole_pass or not signal
     end
-    if loop.at == 0 and otherwise then return otherwise(rt, inner(rt, scope)) end
+    if otherwise and not whole_pass then return otherwise(rt, inner(rt, scope)) end
   end
 
   return function(rt, scope) return run(rt, scope, items(rt, scope), 1) end

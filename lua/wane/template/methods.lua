@@ -426,8 +426,8 @@ dict.items = view("items", function(rt, key, value)
   return values.list({ key, value }, 2, "tuple")
 end)
 
-local list = {}
-methods.list, methods.tuple = list, list
+local list, tuple = {}, {}
+methods.list, methods.tuple = list, tuple
 
 list.count = {
   "value", least = 1,
@@ -453,6 +453,7 @@ list.index = {
     rt:fail("index: the value is not in the list")
   end,
 }
+tuple.count, tuple.index = list.count, list.index
 list.copy = { call = function(_, l) return l end }
 
 --- Names that would change a list or a dict.

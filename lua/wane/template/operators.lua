@@ -191,14 +191,15 @@ function operators.slice(rt, v, start, stop, step)
   for i = 1, 3 do
     local number = number_of(bounds[i])
     if bounds[i] ~= values.none and math.type(number) ~= "integer" then
-      return values.undefined("slice bounds must be whole numbers")
+      if kind_of(bounds[i]) == "undefined" then rt:fail(bounds[i].why) end
+      rt:fail(("a slice wants whole numbers, not %s"):format(type_name(bounds[i])))
     end
     bounds[i] = number and math.max(math.min(number, 1 << 52), -(1 << 52)) or values.none
   end
-  local n = values.length(rt, v)
   if kind ~= "str" and kind ~= "list" and kind ~= "tuple" and kind ~= "range" then
-    return values.undefined(("%s cannot be sliced"):format(type_name(v)))
+    rt:fail(("%s cannot be sliced"):format(type_name(v)))
   end
+  local n = values.length(rt, v)
   local first, last, by, count = indices(rt, n, bounds[1], bounds[2], bounds[3])
   if kind == "str" then
     if by == 1 then

@@ -162,6 +162,8 @@ local function distinct(rt, keys, n)
   local seen, others, out = {}, {}, {}
   for i = 1, n do
     local key, known = keys[i], false
+    local kind = kind_of(key)
+    if kind == "list" or kind == "dict" then rt:fail(("filter unique: a %s cannot be told apart"):format(kind)) end
     if type(key) == "string" or values.number_of(key) then
       local inner = values.number_of(key) or key
       known = seen[inner] ~= nil
@@ -331,10 +333,16 @@ local function after(args, k)
   return { n = n, table.unpack(args, k + 1, k + n) }
 end
 
+-- The items of v; none where v is none, 0 or false, as map and select have it
+local function items_if_true(rt, v)
+  if not values.truth(v) then return {}, 0 end
+  return values.items(rt, v)
+end
+
 filters.map = {
   any = true,
   call = function(rt, v, args, named)
-    local items, n = values.items(rt, v)
+    local items, n = items_if_true(rt, v)
     local attribute = named and args.n == 0 and values.get(named, "attribute")
     if attribute then
       local default = values.get(named, "default")
@@ -366,7 +374,7 @@ local function selection(name, by_attribute, wanted)
       local test = args[used + 1]
       if test ~= nil and type(test) ~= "string" then rt:fail(("filter %s wants the name of a test"):format(name)) end
       local rest = after(args, used + 1)
-      local items, n = values.items(rt, v)
+      local items, n = items_if_true(rt, v)
       local out, count = {}, 0
       for i = 1, n do
         local tested = items[i]
