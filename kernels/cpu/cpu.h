@@ -19,7 +19,7 @@ enum {
     CPU_CHUNK = 1024,             /* elements that elementwise loops convert at a time */
     CPU_TILE = 128,               /* rows and columns of a tile of a large product */
     CPU_DEPTH = 512,              /* its inner dimension */
-    CPU_FEW = 16,                 /* rows of x up to which weights are read as they are stored */
+    CPU_FEW = 64,                 /* the largest `few` of any instruction set */
     CPU_SMALL = 1 << 14           /* work of fewer elements is not worth waking threads for */
 };
 _Static_assert((CPU_TILE * CPU_TILE + 2 * CPU_TILE * CPU_DEPTH) * 4 <= CPU_THREAD_BYTES,
@@ -46,10 +46,19 @@ typedef struct {
     float snap;        /* decides ties: nearest_code in loops.h */
 } cpu_grid;
 
+/* Exact products of rows of bytes: y (n,rows) = x (n,k) w (rows,k)^T. */
+typedef struct {
+    int32_t *y;
+    const int8_t *x;
+    const uint8_t *w;
+    int64_t y_stride, x_stride, w_stride, n, rows, k;
+} cpu_bytes;
+
 /* The inner loops, on contiguous float32. Compiled from loops.h for each instruction set. */
 typedef struct {
     const char *name; /* "plain", "avx2", "avx512": WANE_CPU's values */
     const char *label;
+    int few; /* rows of x up to which dots and qdots beat BLAS on converted tiles */
     void (*load)(float *y, const void *x, wane_dtype, int64_t n);
     void (*store)(void *y, const float *x, wane_dtype, int64_t n);
     void (*binary)(float *y, const float *a, const float *b, int64_t n, wane_binary_op);
@@ -80,9 +89,9 @@ typedef struct {
     /* the same for packed rows first .. first+rows-1 */
     void (*qdots)(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
                   const wane_qmat *q, int64_t first, int64_t rows);
-    /* exact: y (rows) of sum w x for bytes w (rows,k) and one row x (k) */
-    void (*byte_dots)(int32_t *y, const int8_t *x, const uint8_t *w, int64_t w_stride, int64_t rows,
-                      int64_t k);
+    /* x (k), once before qdots: in the order in which it reads codes of q */
+    void (*arrange)(float *x, int64_t k, const wane_qmat *q);
+    void (*byte_dots)(const cpu_bytes *);
 } cpu_loops;
 
 extern const cpu_loops cpu_loops_plain, cpu_loops_avx2, cpu_loops_avx512;
@@ -217,20 +226,21 @@ void cpu_pack_row(uint32_t *words, const uint8_t *codes, int64_t k, int bits);
 void cpu_decode_part(const wane_dev *, float *w, const wane_qmat *, int64_t row, int64_t first,
                      int64_t n); /* columns first .. first+n-1 of a row */
 
-/* matmul.c: rows of x as float32, where they lie or in the shared scratch (they must fit) */
-const float *cpu_rows_f32(wane_dev *, wane_mat x, int64_t *stride);
 /* matmul.c: y (n,m) = x w^T in tiles through BLAS, w or q given */
 wane_status cpu_matmul_tiles(wane_dev *, wane_mat y, wane_mat x, const wane_mat *w,
                              const wane_qmat *q);
 
+/* qmatmul.c: qdots for any group, in the given inner loops */
+void cpu_qdots_any(const cpu_loops *, float *y, int64_t y_stride, const float *x, int64_t x_stride,
+                   int64_t n, const wane_qmat *q, int64_t first, int64_t rows);
 /* matmul.c, qmatmul.c and their twins for other instruction sets */
 #define CPU_DOTS(suffix)                                                                           \
     void cpu_dots_##suffix(float *y, int64_t y_stride, const float *x, int64_t x_stride,           \
                            int64_t n, wane_mat w);                                                 \
+    void cpu_arrange_##suffix(float *x, int64_t k, const wane_qmat *q);                            \
     void cpu_qdots_##suffix(float *y, int64_t y_stride, const float *x, int64_t x_stride,          \
                             int64_t n, const wane_qmat *q, int64_t first, int64_t rows);           \
-    void cpu_byte_dots_##suffix(int32_t *y, const int8_t *x, const uint8_t *w, int64_t w_stride,   \
-                                int64_t rows, int64_t k)
+    void cpu_byte_dots_##suffix(const cpu_bytes *)
 CPU_DOTS(plain);
 CPU_DOTS(avx2);
 CPU_DOTS(avx512);

@@ -1,5 +1,6 @@
 /* loops.h - the inner loops of the CPU backend, written once in plain C and compiled once for each
- * instruction set: loops.c, loops_avx2.c and loops_avx512.c define SUFFIX and include this file.
+ * instruction set: loops.c, loops_avx2.c and loops_avx512.c define SUFFIX, LABEL and FEW and
+ * include this file.
  *
  * Everything works on contiguous float32; what is stored narrower passes through load and store.
  * Each loop is of the shape that compilers turn into vectors: sums over `omp simd`, no calls, no
@@ -421,6 +422,7 @@ static float quantize_row(int8_t *restrict y, int32_t *sum, const float *restric
 const cpu_loops PASTE(cpu_loops, SUFFIX) = {
     .name = STRING(SUFFIX),
     .label = LABEL,
+    .few = FEW,
     .load = load,
     .store = store,
     .binary = binary,
@@ -442,6 +444,7 @@ const cpu_loops PASTE(cpu_loops, SUFFIX) = {
     .gptq_columns = gptq_columns,
     .quantize_row = quantize_row,
     .dots = PASTE(cpu_dots, SUFFIX),
+    .arrange = PASTE(cpu_arrange, SUFFIX),
     .qdots = PASTE(cpu_qdots, SUFFIX),
     .byte_dots = PASTE(cpu_byte_dots, SUFFIX),
 };

@@ -3,7 +3,7 @@
  * Few rows (a token being generated): weights are read once, from memory, as they are stored; a
  * task is a strip of weight rows. Many rows: tiles of x and w are converted to float32 in the
  * thread's scratch and multiplied by BLAS. Where the one ends and the other starts is measured:
- * see CPU_FEW. */
+ * see cpu_loops.few. */
 #include <cblas.h>
 
 #include "kernels/cpu/cpu.h"
@@ -26,14 +26,12 @@ void cpu_dots_plain(float *y, int64_t y_stride, const float *x, int64_t x_stride
     }
 }
 
-const float *cpu_rows_f32(wane_dev *d, wane_mat x, int64_t *stride)
+/* Rows of x as float32: where they lie, or in the shared scratch. */
+static const float *rows_of(wane_dev *d, wane_mat x, int64_t *stride)
 {
-    if (x.dtype == WANE_F32) {
-        *stride = x.stride;
-        return x.data;
-    }
     float *rows = cpu_shared(d);
-    *stride = x.cols;
+    *stride = x.dtype == WANE_F32 ? x.stride : x.cols;
+    if (x.dtype == WANE_F32) return x.data;
     for (int64_t i = 0; i < x.rows; i++)
         d->loops->load(rows + i * x.cols, cpu_at(x, i, 0), x.dtype, x.cols);
     return rows;
@@ -42,7 +40,7 @@ const float *cpu_rows_f32(wane_dev *d, wane_mat x, int64_t *stride)
 static void matmul_few(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
 {
     int64_t stride;
-    const float *rows = cpu_rows_f32(d, x, &stride);
+    const float *rows = rows_of(d, x, &stride);
 #pragma omp parallel for num_threads(d->threads) if (w.rows * w.cols > CPU_SMALL)
     for (int64_t t = 0; t < cpu_tiles(w.rows, STRIP); t++) {
         int64_t first = t * STRIP, count = cpu_min(STRIP, w.rows - first);
@@ -107,7 +105,7 @@ wane_status cpu_matmul(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
     if (!cpu_is_floats(x, y.rows, w.cols) || !cpu_is_floats(w, y.cols, x.cols) ||
         !cpu_is_floats(y, x.rows, w.rows))
         return WANE_EARG;
-    if (x.rows <= CPU_FEW && x.rows * x.cols * 4 <= CPU_SHARED_BYTES) {
+    if (x.rows <= d->loops->few && x.rows * x.cols * 4 <= CPU_SHARED_BYTES) {
         matmul_few(d, y, x, w);
         return WANE_OK;
     }

@@ -1,17 +1,102 @@
-/* matmul_avx512.c - see matmul.c. */
+/* matmul_avx512.c - the products of few rows of x, matmul.c's cpu_dots_plain, in AVX-512.
+ *
+ * A block is four rows of w by up to four rows of x: each vector of w is converted once and
+ * multiplied by every row of x, in as many sums as hide the latency of the multiplication. What is
+ * left of k is loaded under a mask. */
+#include <immintrin.h>
+
 #include "kernels/cpu/cpu.h"
+
+enum { ROWS = 4, TOKENS = 6, LANES = 16 };
+
+static inline __attribute__((always_inline)) __m512 load16(const void *p, wane_dtype type,
+                                                           __mmask16 mask)
+{
+    switch (type) {
+    case WANE_F32: return _mm512_maskz_loadu_ps(mask, p);
+    case WANE_F16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
+    default:
+        return _mm512_castsi512_ps(
+            _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+    }
+}
+
+/* Sixteen columns, or what the mask leaves of them. */
+static inline __attribute__((always_inline)) void step(__m512 sum[ROWS][TOKENS], const float *x,
+                                                       int64_t x_stride, const char *w,
+                                                       int64_t w_bytes, wane_dtype type,
+                                                       __mmask16 mask, int rows, int tokens)
+{
+    __m512 a[TOKENS];
+#pragma GCC unroll 8
+    for (int i = 0; i < tokens; i++) a[i] = _mm512_maskz_loadu_ps(mask, x + i * x_stride);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        __m512 b = load16(w + r * w_bytes, type, mask);
+#pragma GCC unroll 8
+        for (int i = 0; i < tokens; i++) sum[r][i] = _mm512_fmadd_ps(a[i], b, sum[r][i]);
+    }
+}
+
+static inline __attribute__((always_inline)) void block(float *y, int64_t y_stride, const float *x,
+                                                        int64_t x_stride, const char *w,
+                                                        int64_t w_bytes, int64_t k, wane_dtype type,
+                                                        int rows, int tokens)
+{
+    __m512 sum[ROWS][TOKENS];
+    int64_t size = type == WANE_F32 ? 4 : 2;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int i = 0; i < tokens; i++) sum[r][i] = _mm512_setzero_ps();
+    int64_t at = 0;
+    for (; at + LANES <= k; at += LANES)
+        step(sum, x + at, x_stride, w + at * size, w_bytes, type, 0xffff, rows, tokens);
+    if (at < k)
+        step(sum, x + at, x_stride, w + at * size, w_bytes, type, (__mmask16)((1u << (k - at)) - 1),
+             rows, tokens);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int i = 0; i < tokens; i++) y[i * y_stride + r] = _mm512_reduce_add_ps(sum[r][i]);
+}
+
+/* The loops over constants are unrolled: one copy of block for each type and number of rows. */
+static inline __attribute__((always_inline)) void dots(float *y, int64_t y_stride, const float *x,
+                                                       int64_t x_stride, int64_t n, wane_mat w,
+                                                       wane_dtype type)
+{
+    int64_t bytes = w.stride * (type == WANE_F32 ? 4 : 2);
+    for (int64_t j = 0; j < w.rows; j += ROWS) {
+        const char *rows = (const char *)w.data + j * bytes;
+        for (int64_t i = 0; i < n; i += TOKENS) {
+            float *to = y + i * y_stride + j;
+            const float *from = x + i * x_stride;
+            if (w.rows - j < ROWS) {
+                for (int64_t r = 0; r < w.rows - j; r++)
+                    for (int64_t l = 0; l < cpu_min(TOKENS, n - i); l++)
+                        block(to + l * y_stride + r, y_stride, from + l * x_stride, x_stride,
+                              rows + r * bytes, bytes, w.cols, type, 1, 1);
+                continue;
+            }
+            switch (n - i) {
+            case 1: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 1); break;
+            case 2: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 2); break;
+            case 3: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 3); break;
+            case 4: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 4); break;
+            case 5: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 5); break;
+            default: block(to, y_stride, from, x_stride, rows, bytes, w.cols, type, ROWS, 6); break;
+            }
+        }
+    }
+}
+
 void cpu_dots_avx512(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
                      wane_mat w)
 {
-    cpu_dots_plain(y, y_stride, x, x_stride, n, w);
-}
-void cpu_qdots_avx512(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
-                      const wane_qmat *q, int64_t first, int64_t rows)
-{
-    cpu_qdots_plain(y, y_stride, x, x_stride, n, q, first, rows);
-}
-void cpu_byte_dots_avx512(int32_t *y, const int8_t *x, const uint8_t *w, int64_t w_stride,
-                          int64_t rows, int64_t k)
-{
-    cpu_byte_dots_plain(y, x, w, w_stride, rows, k);
+    switch (w.dtype) {
+    case WANE_F32: dots(y, y_stride, x, x_stride, n, w, WANE_F32); break;
+    case WANE_F16: dots(y, y_stride, x, x_stride, n, w, WANE_F16); break;
+    default: dots(y, y_stride, x, x_stride, n, w, WANE_BF16); break;
+    }
 }

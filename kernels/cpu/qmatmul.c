@@ -6,12 +6,11 @@
  * sum (c - 128) x = sum c x - 128 sum x, times both scales. */
 #include "kernels/cpu/cpu.h"
 
-enum { STRIP = 32 };
+enum { STRIP = 32, TOKENS = 16 };
 
-void cpu_qdots_plain(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
-                     const wane_qmat *q, int64_t first, int64_t rows)
+void cpu_qdots_any(const cpu_loops *loops, float *y, int64_t y_stride, const float *x,
+                   int64_t x_stride, int64_t n, const wane_qmat *q, int64_t first, int64_t rows)
 {
-    const cpu_loops *loops = &cpu_loops_plain;
     uint8_t codes[CPU_CHUNK];
     float piece[CPU_CHUNK];
     for (int64_t j = 0; j < rows; j++) {
@@ -29,25 +28,42 @@ void cpu_qdots_plain(float *y, int64_t y_stride, const float *x, int64_t x_strid
     }
 }
 
-void cpu_byte_dots_plain(int32_t *y, const int8_t *x, const uint8_t *w, int64_t w_stride,
-                         int64_t rows, int64_t k)
+void cpu_qdots_plain(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
+                     const wane_qmat *q, int64_t first, int64_t rows)
 {
-    for (int64_t j = 0; j < rows; j++, w += w_stride) {
-        int32_t sum = 0;
-        for (int64_t i = 0; i < k; i++) sum += (int32_t)w[i] * x[i];
-        y[j] = sum;
+    cpu_qdots_any(&cpu_loops_plain, y, y_stride, x, x_stride, n, q, first, rows);
+}
+
+void cpu_arrange_plain(float *x, int64_t k, const wane_qmat *q)
+{
+    (void)x, (void)k, (void)q;
+}
+
+void cpu_byte_dots_plain(const cpu_bytes *b)
+{
+    for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t j = 0; j < b->rows; j++) {
+            const int8_t *x = b->x + i * b->x_stride;
+            const uint8_t *w = b->w + j * b->w_stride;
+            int32_t sum = 0;
+            for (int64_t l = 0; l < b->k; l++) sum += (int32_t)w[l] * x[l];
+            b->y[i * b->y_stride + j] = sum;
+        }
     }
 }
 
 static void qmatmul_few(wane_dev *d, wane_mat y, wane_mat x, const wane_qmat *q)
 {
-    int64_t stride;
-    const float *rows = cpu_rows_f32(d, x, &stride);
+    float *rows = cpu_shared(d);
+    for (int64_t i = 0; i < x.rows; i++) {
+        d->loops->load(rows + i * q->k, cpu_at(x, i, 0), x.dtype, q->k);
+        d->loops->arrange(rows + i * q->k, q->k, q);
+    }
 #pragma omp parallel for num_threads(d->threads) if (y.cols * q->k > CPU_SMALL)
     for (int64_t t = 0; t < cpu_tiles(y.cols, STRIP); t++) {
         int64_t first = t * STRIP, count = cpu_min(STRIP, y.cols - first);
         float part[CPU_FEW * STRIP];
-        d->loops->qdots(part, STRIP, rows, stride, x.rows, q, first, count);
+        d->loops->qdots(part, STRIP, rows, q->k, x.rows, q, first, count);
         for (int64_t i = 0; i < x.rows; i++)
             d->loops->store(cpu_at(y, i, first), part + i * STRIP, y.dtype, count);
     }
@@ -75,15 +91,19 @@ static wane_status qmatmul_bytes(wane_dev *d, wane_mat y, wane_mat x, const wane
 #pragma omp for
             for (int64_t t = 0; t < cpu_tiles(y.cols, STRIP); t++) {
                 int64_t first = t * STRIP, count = cpu_min(STRIP, y.cols - first);
-                int32_t product[STRIP];
-                float part[STRIP];
-                for (int64_t i = 0; i < n; i++) {
-                    d->loops->byte_dots(product, bytes + i * row_bytes, cpu_at(q->words, first, 0),
-                                        q->words.stride * 4, count, k);
-                    for (int64_t j = 0; j < count; j++)
-                        part[j] = (float)(product[j] - 128 * sum[i]) *
-                                  (scale[i] * cpu_get(q->scale, first + j, 0));
-                    d->loops->store(cpu_at(y, start + i, first), part, y.dtype, count);
+                for (int64_t i = 0; i < n; i += TOKENS) {
+                    int64_t tokens = cpu_min(TOKENS, n - i);
+                    int32_t product[TOKENS * STRIP];
+                    d->loops->byte_dots(&(cpu_bytes){product, bytes + i * row_bytes,
+                                                     cpu_at(q->words, first, 0), STRIP, row_bytes,
+                                                     q->words.stride * 4, tokens, count, k});
+                    for (int64_t l = 0; l < tokens; l++) {
+                        float part[STRIP];
+                        for (int64_t j = 0; j < count; j++)
+                            part[j] = (float)(product[l * STRIP + j] - 128 * sum[i + l]) *
+                                      (scale[i + l] * cpu_get(q->scale, first + j, 0));
+                        d->loops->store(cpu_at(y, start + i + l, first), part, y.dtype, count);
+                    }
                 }
             }
         }
@@ -97,7 +117,7 @@ wane_status cpu_qmatmul(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
         !cpu_is_floats(y, x.rows, q.words.rows))
         return WANE_EARG;
     if (q.act_bits == 8) return qmatmul_bytes(d, y, x, &q);
-    if (x.rows <= CPU_FEW && x.rows * x.cols * 4 <= CPU_SHARED_BYTES) {
+    if (x.rows <= d->loops->few && x.rows * x.cols * 4 <= CPU_SHARED_BYTES) {
         qmatmul_few(d, y, x, &q);
         return WANE_OK;
     }
