@@ -69,12 +69,28 @@ static int l_pcall(lua_State *L)
     return settle(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 1, settle), 1);
 }
 
+/* upvalue 1: a script's handler. Lua calls it inside the hook that raised the stop, where hooks are off: one
+ * that loops would never end. */
+static int handler(lua_State *L)
+{
+    if (atomic_load_explicit(&wane_bind_context(L)->stop, memory_order_relaxed)) return 1;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
 static int l_xpcall(lua_State *L)
 {
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_pushvalue(L, 1);
     lua_copy(L, 2, 1);
     lua_replace(L, 2); /* handler, function, arguments */
+    if (!lua_iscfunction(L, 1)) {
+        lua_pushvalue(L, 1);
+        lua_pushcclosure(L, handler, 1);
+        lua_replace(L, 1);
+    }
     return settle(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 2, settle), 2);
 }
 

@@ -9,6 +9,7 @@ static const struct {
     int (*run)(void);
 } groups[] = {
     {"base", test_base},
+    {"host", test_host},
     {"config", test_config},
     {"checkpoint", test_checkpoint},
     {"model", test_model},

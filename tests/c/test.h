@@ -24,6 +24,7 @@ static inline const char *test_tree(const char *relative)
 }
 
 int test_base(void);
+int test_host(void);
 int test_config(void);
 int test_checkpoint(void);
 int test_model(void);
