@@ -12,6 +12,7 @@ static const struct {
     {"host", test_host},
     {"config", test_config},
     {"checkpoint", test_checkpoint},
+    {"inventory", test_inventory},
     {"model", test_model},
     {"batch", test_batch},
     {"cache", test_cache},

@@ -27,6 +27,7 @@ int test_base(void);
 int test_host(void);
 int test_config(void);
 int test_checkpoint(void);
+int test_inventory(void);
 int test_model(void);
 int test_batch(void);
 int test_cache(void);
