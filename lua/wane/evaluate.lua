@@ -36,7 +36,7 @@ local function find_set(dir, name)
   }, core.error), 0)
 end
 
--- Questions of one task: { task, record, id, line, prompt }
+-- Questions of one task: { task, record, id, line, prompt, prompt_ids }
 local function questions(task, o, model)
   local path = find_set(o.data, task.name)
   local list, lines = records.read(path, task.problem)
@@ -47,10 +47,11 @@ local function questions(task, o, model)
     local user = task.user(record)
     local messages = { { role = "system", content = o.system[task.name] or task.system },
                        { role = "user", content = user } }
+    local ids, prompt = model.tokenizer:prompt(messages,
+      { add_generation_prompt = true, enable_thinking = o.thinking })
     asked[i] = {
-      task = task, record = record, line = lines[i],
+      task = task, record = record, line = lines[i], prompt = prompt, prompt_ids = ids,
       id = core.files.sha256(task.name .. "\0" .. user .. "\0" .. tostring(task.gold(record))):sub(1, 16),
-      prompt = model.tokenizer:chat(messages, { add_generation_prompt = true, enable_thinking = o.thinking }),
     }
   end
   return asked
@@ -128,7 +129,7 @@ local function evaluate(model, given)
     order[i] = task.name
     local asked = questions(task, o, model)
     local prompts = {}
-    for j, q in ipairs(asked) do prompts[j] = model.tokenizer:encode(q.prompt, { special = false }) end
+    for j, q in ipairs(asked) do prompts[j] = q.prompt_ids end
     local out = model:generate(prompts, {
       max_tokens = o.max_tokens, stop_at_box = true, loop = LOOP, batch = o.batch,
     })
