@@ -32,6 +32,15 @@ end
 --- model.tokenizer: that of the model's folder, read when first asked for.
 function core.model.fields.tokenizer(self) return require "wane.tokenizer"(self.dir) end
 
+--- model.quantization: how a quantized model is stored and what making it cost; nil for one that is as trained.
+function core.model.fields.quantization(self) return require "wane.formats".quantization(self) end
+
+core.docs["model.save"] = "model:save(dir, { format = \"compressed-tensors\", shard_bytes }) -> { dir, bytes, "
+  .. "bits_per_weight }; raises io, unsupported, oom"
+
+--- Writes a quantized model to a folder that is not there yet. See wane.formats.
+function core.model.methods.save(self, dir, given) return require "wane.formats".save(self, dir, given) end
+
 --- Opens a model. Headers and config are checked; no weight is read before it is needed.
 -- @param where string  a folder with config.json and safetensors
 -- @return model
