@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <lua.h>
@@ -59,9 +60,19 @@ static void open_streams(void)
         if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd ? O_WRONLY : O_RDONLY);
 }
 
+/* Idle OpenMP threads sleep instead of spinning: beside other work, or where one call has little to
+ * share out, spinning costs several times what it saves. The OpenMP runtime reads its settings
+ * before main, so the program starts itself once more with them. */
+static void settle_threads(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
+    execv("/proc/self/exe", argv); /* where that cannot be, threads spin */
+}
+
 int main(int argc, char **argv)
 {
     open_streams();
+    settle_threads(argv);
     wane *w;
     int code = wane_open(&w, NULL);
     if (!code) {
