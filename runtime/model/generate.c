@@ -399,7 +399,7 @@ wane_status wane_model_generate(wane_model *model, const wane_sequence *prompts,
                                 wane_err *e)
 {
     generator g = {.model = model, .o = o, .prompts = prompts, .results = results, .n = n};
-    memset(results, 0, (size_t)n * sizeof *results);
+    if (n > 0) memset(results, 0, (size_t)n * sizeof *results);
     wane_status status = check(&g, e);
     if (status || n == 0) return status;
     if ((status = wane_model_load(model, e))) goto done;

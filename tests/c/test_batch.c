@@ -1,6 +1,7 @@
 /* test_batch.c - batches against a plain reference: every token of every sequence finds a row whose
  * run and spans are exactly the tokens before it, and every distinct prefix counts once. */
 #include "tests/c/test.h"
+#include "tests/c/faults.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -234,6 +235,27 @@ static void edges(void **state)
     wane_batches_free(NULL);
 }
 
+static void host_memory(void **state)
+{
+    (void)state;
+    static const int32_t ids[] = {1, 2, 3, 4, 5}, other[] = {1, 2, 9};
+    wane_sequence s[] = {{ids, NULL, 5}, {other, NULL, 3}, {ids, NULL, 3}};
+    wane_batches *b;
+    wane_err e;
+    bool failed = true;
+    int n = 0;
+    for (; failed; n++) {
+        test_malloc_fail_after(n);
+        wane_status status = wane_batches_new(s, 3, 5, WANE_WEIGH_ALL, &b, &e);
+        failed = test_malloc_failed();
+        test_malloc_fail_after(-1);
+        assert_int_equal(status, failed ? WANE_EOOM : WANE_OK);
+        assert_true(failed == !b);
+        wane_batches_free(b);
+    }
+    assert_true(n > 15);
+}
+
 /* A deep comb and many equal beginnings: what would be quadratic, were each token read for each
  * other sequence. */
 static void large(void **state)
@@ -263,6 +285,6 @@ int test_batch(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(random_sets),
                                        cmocka_unit_test(known_layouts), cmocka_unit_test(edges),
-                                       cmocka_unit_test(large)};
+                                       cmocka_unit_test(host_memory), cmocka_unit_test(large)};
     return cmocka_run_group_tests_name("batch", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* test_cache.c - the cache against a pool that remembers what was written: after any sequence of
  * entering, growing and leaving, every row a sequence sees still holds that sequence's tokens. */
 #include "tests/c/test.h"
+#include "tests/c/faults.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -175,9 +176,42 @@ static void keeps_what_the_next_needs(void **state)
     assert_null(c);
 }
 
+/* Every allocation of entering and growing fails once: nothing has changed, and it goes on. */
+static void host_memory(void **state)
+{
+    (void)state;
+    int32_t ids[100];
+    for (int i = 0; i < 100; i++) ids[i] = i;
+    wane_err e;
+    bool failed = true;
+    for (int n = 0; failed; n++) {
+        wane_cache *c;
+        wane_leaf *a, *b;
+        int64_t shared, row = 0;
+        test_malloc_fail_after(n);
+        wane_status status = wane_cache_new(8, &c, &e);
+        int64_t pages = 8;
+        if (!status) status = wane_cache_enter(c, ids, 40, 0, &a, &shared, &e);
+        if (!status) pages = wane_cache_free_pages(c);
+        ids[30] = 7;
+        if (!status) status = wane_cache_enter(c, ids, 60, 0, &b, &shared, &e);
+        ids[30] = 30;
+        if (!status) pages = -1;
+        for (int i = 40; i < 100 && !status; i++)
+            status = wane_cache_append(c, a, ids[i], &row, &e);
+        failed = test_malloc_failed();
+        test_malloc_fail_after(-1);
+        assert_int_equal(status, failed ? WANE_EOOM : WANE_OK);
+        assert_true(!status == (row > 0));
+        if (c && pages >= 0) assert_int_equal(wane_cache_free_pages(c), pages);
+        wane_cache_free(c);
+    }
+}
+
 int test_cache(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(random_lives),
+                                       cmocka_unit_test(host_memory),
                                        cmocka_unit_test(keeps_what_the_next_needs)};
     return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
 }

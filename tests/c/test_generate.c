@@ -1,6 +1,7 @@
 /* test_generate.c - scores, divergences and answers against what single logits say; the same under
  * any batch size and budget; every device allocation's failure; an interrupt in the middle. */
 #include "tests/c/test.h"
+#include "tests/c/faults.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -357,6 +358,46 @@ static void sweep(void **state)
     wane_device_release(d);
 }
 
+/* The same for the host's memory: all fail from the n-th on. */
+static void host_sweep(void **state)
+{
+    (void)state;
+    static set t;
+    make_set(&t);
+    wane_device *d = open_device(UINT64_MAX);
+    wane_model *m = open_model(LUNE, d);
+    wane_err e;
+    assert_int_equal(wane_model_load(m, &e), WANE_OK);
+    uint64_t live = d->live;
+    wane_generate_options o = {.max_tokens = 40, .stop = never, .n_stop = 1, .batch = 4};
+    for (int which = 0; which < 3; which++) {
+        bool failed = true;
+        int n = 0;
+        for (; failed; n++) {
+            wane_generated r[PROMPTS];
+            float out[PROMPTS * LONGEST];
+            int32_t best[PROMPTS * LONGEST];
+            double mean;
+            wane_status s;
+            test_malloc_fail_after(n);
+            if (which == 0)
+                s = wane_model_generate(m, t.s, PROMPTS, &o, r, &e);
+            else if (which == 1)
+                s = wane_model_score(m, t.s, PROMPTS, t.first, out, best, &e);
+            else
+                s = wane_model_divergence(m, m, t.ids[0], t.s[0].count, &mean, &e);
+            failed = test_malloc_failed();
+            test_malloc_fail_after(-1);
+            assert_int_equal(s, failed ? WANE_EOOM : WANE_OK);
+            if (which == 0) free_results(r); /* zeroed where it failed */
+            assert_int_equal(d->live, live);
+        }
+        assert_true(n > 10);
+    }
+    wane_model_release(m);
+    wane_device_release(d);
+}
+
 static void *interrupt_soon(void *flag)
 {
     usleep(30000);
@@ -452,10 +493,10 @@ static void stop_texts(void **state)
 int test_generate(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores),      cmocka_unit_test(divergences), cmocka_unit_test(answers),
-        cmocka_unit_test(put_back),    cmocka_unit_test(refused),     cmocka_unit_test(sweep),
-        cmocka_unit_test(interrupted), cmocka_unit_test(boxes),       cmocka_unit_test(loops),
-        cmocka_unit_test(stop_texts),
+        cmocka_unit_test(scores),     cmocka_unit_test(divergences), cmocka_unit_test(answers),
+        cmocka_unit_test(put_back),   cmocka_unit_test(refused),     cmocka_unit_test(sweep),
+        cmocka_unit_test(host_sweep), cmocka_unit_test(interrupted), cmocka_unit_test(boxes),
+        cmocka_unit_test(loops),      cmocka_unit_test(stop_texts),
     };
     return cmocka_run_group_tests_name("generate", tests, NULL, NULL);
 }
