@@ -1,0 +1,122 @@
+/* device.cuh - what all CUDA files share: the device, typed access, reductions, and reading CUDA's results.
+ *
+ * Every operation goes to the device's one stream. A launcher is three steps: sizes, launch, `return launched(d)`.
+ * Reductions are over fixed trees: no float atomics, so the same build and device give the same bytes. */
+#ifndef WANE_DEVICE_CUH
+#define WANE_DEVICE_CUH
+
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "kernels/kernels.h"
+
+struct wane_dev {
+    int index;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    unsigned char *scratch; /* device memory given at open */
+    size_t scratch_bytes;
+    int processors;         /* streaming multiprocessors */
+    bool lost;              /* a sticky fault: every later call fails */
+    bool synchronous;       /* WANE_SYNC=1: wait after every slot, so that a fault names the guilty one */
+    char name[96];
+};
+
+/* The one reader of CUDA's results; clears a failed allocation so that it is not blamed on the next launch. */
+wane_status cuda_status(wane_dev *, cudaError_t);
+wane_status cuda_blas_status(wane_dev *, cublasStatus_t);
+
+static inline wane_status launched(wane_dev *d)
+{
+    cudaError_t e = cudaGetLastError();
+    if (e == cudaSuccess && d->synchronous) e = cudaStreamSynchronize(d->stream);
+    return cuda_status(d, e);
+}
+
+static inline bool is_float(wane_dtype t) { return t == WANE_F32 || t == WANE_F16 || t == WANE_BF16; }
+static inline bool valid(wane_mat a) { return (a.data || !a.rows || !a.cols) && a.rows >= 0 && a.cols >= 0 && a.stride >= a.cols; }
+static inline bool valid_float(wane_mat a) { return valid(a) && is_float(a.dtype); }
+static inline bool valid_f32(wane_mat a) { return valid(a) && a.dtype == WANE_F32; }
+static inline __host__ __device__ int64_t tiles(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+/* Blocks for n items, at most what keeps every multiprocessor busy eight times over: kernels stride over the rest. */
+static inline int blocks_for(const wane_dev *d, int64_t n, int64_t per_block)
+{
+    int64_t most = (int64_t)d->processors * 8, want = tiles(n, per_block);
+    return (int)(want < 1 ? 1 : want > most ? most : want);
+}
+
+/* An element as float32, whatever float type it has. The dtype is the same for a whole launch: no divergence. */
+static __device__ __forceinline__ float load_as_float(const void *p, int64_t i, wane_dtype t)
+{
+    switch (t) {
+    case WANE_F32: return ((const float *)p)[i];
+    case WANE_F16: return __half2float(((const __half *)p)[i]);
+    case WANE_BF16: return __bfloat162float(((const __nv_bfloat16 *)p)[i]);
+    case WANE_I8: return (float)((const int8_t *)p)[i];
+    case WANE_U8: return (float)((const uint8_t *)p)[i];
+    case WANE_I32: return (float)((const int32_t *)p)[i];
+    default: return (float)((const int64_t *)p)[i];
+    }
+}
+
+static __device__ __forceinline__ int64_t saturated(float x, float least, float most, int64_t low, int64_t high)
+{
+    return x != x ? 0 : x <= least ? low : x >= most ? high : (int64_t)rintf(x);
+}
+
+static __device__ __forceinline__ void store_float(void *p, int64_t i, wane_dtype t, float x)
+{
+    switch (t) {
+    case WANE_F32: ((float *)p)[i] = x; break;
+    case WANE_F16: ((__half *)p)[i] = __float2half_rn(x); break;
+    case WANE_BF16: ((__nv_bfloat16 *)p)[i] = __float2bfloat16_rn(x); break;
+    case WANE_I8: ((int8_t *)p)[i] = (int8_t)saturated(x, -128, 127, -128, 127); break;
+    case WANE_U8: ((uint8_t *)p)[i] = (uint8_t)saturated(x, 0, 255, 0, 255); break;
+    case WANE_I32: ((int32_t *)p)[i] = (int32_t)saturated(x, -2147483648.f, 2147483648.f, INT32_MIN, INT32_MAX); break;
+    default: ((int64_t *)p)[i] = saturated(x, -9.2233720368547758e18f, 9.2233720368547758e18f, INT64_MIN, INT64_MAX);
+    }
+}
+
+template <typename T> static __device__ __forceinline__ T warp_sum(T x)
+{
+#pragma unroll
+    for (int o = 16; o; o >>= 1) x += __shfl_xor_sync(0xffffffffu, x, o);
+    return x;
+}
+
+static __device__ __forceinline__ float warp_max(float x)
+{
+#pragma unroll
+    for (int o = 16; o; o >>= 1) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, o));
+    return x;
+}
+
+/* Over a block of up to 1024 threads, a multiple of 32; every thread gets the result. Leaves shared memory free to be
+ * used again at once. */
+template <typename T> static __device__ __forceinline__ T block_sum(T x)
+{
+    __shared__ T part[32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    x = warp_sum(x);
+    __syncthreads();
+    if (!lane) part[warp] = x;
+    __syncthreads();
+    x = lane < warps ? part[lane] : T(0);
+    return warp_sum(x);
+}
+
+static __device__ __forceinline__ float block_max(float x)
+{
+    __shared__ float part[32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    x = warp_max(x);
+    __syncthreads();
+    if (!lane) part[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+
+#endif
