@@ -137,7 +137,7 @@ static wane_status cuda_put(wane_dev *d, void *dst, const void *host, size_t byt
     return cuda_status(d, e ? e : cudaStreamSynchronize(d->stream)); /* the caller may free its bytes */
 }
 
-static wane_status cuda_get(wane_dev *d, void *host, const void *src, size_t bytes)
+wane_status cuda_get_now(wane_dev *d, void *host, const void *src, size_t bytes)
 {
     cudaError_t e = cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, d->stream);
     return cuda_status(d, e ? e : cudaStreamSynchronize(d->stream));
@@ -164,7 +164,7 @@ static const wane_kernels table = {
     .alloc = cuda_alloc,
     .free = cuda_free,
     .put = cuda_put,
-    .get = cuda_get,
+    .get = cuda_get_now,
     .copy = cuda_copy,
     .fill = cuda_fill,
     .sync = cuda_sync,

@@ -27,6 +27,7 @@ struct wane_dev {
 /* The one reader of CUDA's results; clears a failed allocation so that it is not blamed on the next launch. */
 wane_status cuda_status(wane_dev *, cudaError_t);
 wane_status cuda_blas_status(wane_dev *, cublasStatus_t);
+wane_status cuda_get_now(wane_dev *, void *host, const void *src, size_t bytes); /* waits */
 
 static inline wane_status launched(wane_dev *d)
 {
