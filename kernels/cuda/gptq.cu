@@ -117,7 +117,7 @@ static __global__ void invert_blocks_kernel(wane_mat h)
 {
     extern __shared__ float s[]; /* (n, SIDE+1) */
     int64_t at = (int64_t)blockIdx.x * SIDE;
-    int n = (int)(h.cols - at < SIDE ? h.cols - at : SIDE), j = threadIdx.x;
+    int n = h.cols - at < SIDE ? (int)(h.cols - at) : SIDE, j = threadIdx.x;
     float *a = (float *)h.data + at * h.stride + at;
     for (int r = 0; r < n; r++)
         if (j < n) s[r * (SIDE + 1) + j] = a[r * h.stride + j];
@@ -158,7 +158,7 @@ static wane_status factor(wane_dev *d, wane_mat h, int *failed)
     cudaError_t e = cudaFuncSetAttribute(factor_block_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (e != cudaSuccess) return cuda_status(d, e);
     for (int64_t at = 0; at < k; at += SIDE) {
-        int n = (int)(k - at < SIDE ? k - at : SIDE), rest = (int)(k - at - n);
+        int n = k - at < SIDE ? (int)(k - at) : SIDE, rest = (int)(k - at - n);
         float *corner = (float *)h.data + at * h.stride + at, *below = corner + n * h.stride, *trailing = below + n;
         factor_block_kernel<<<1, SIDE, shared, d->stream>>>(corner, h.stride, n, failed);
         if (!rest) break;

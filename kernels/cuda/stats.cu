@@ -130,7 +130,7 @@ static __global__ void join_kernel(float *s, const float *partial, int64_t k, in
 static wane_status column(wane_dev *d, wane_mat s, wane_mat x, wane_mat c, bool sum)
 {
     int64_t k = x.cols;
-    int strips = (int)(x.rows < STRIPS ? x.rows : STRIPS);
+    int strips = x.rows < STRIPS ? (int)x.rows : STRIPS;
     if (!valid_float(x) || k < 1 || !is(s, WANE_F32, 1, k) || (c.data && !is(c, WANE_F32, x.rows, 1)) ||
         (size_t)(strips * k) * sizeof(float) > d->scratch_bytes)
         return WANE_EARG;
