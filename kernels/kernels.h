@@ -157,7 +157,9 @@ typedef struct wane_kernels {
     wane_status (*decode)(wane_dev *, wane_mat w, wane_qmat q); /* any float dtype */
     wane_status (*pack)(wane_dev *, wane_qmat q, wane_mat codes);   /* U8 (m,k) -> words */
     wane_status (*unpack)(wane_dev *, wane_mat codes, wane_qmat q); /* words -> U8 (m,k) */
-    wane_status (*qmatmul)(wane_dev *, wane_mat y, wane_mat x, wane_qmat q); /* y = x decode(q)^T */
+    wane_status (*qmatmul)(wane_dev *, wane_mat y, wane_mat x,
+                           wane_qmat q); /* y = x decode(q)^T; where x is narrower than F32, weights may be
+                                            rounded to its type for more than 8 rows */
     wane_status (*gram_error)(wane_dev *, wane_mat e, wane_mat d,
                               wane_mat h); /* F32 (1,1) = tr(d h d^T), d (m,k), h (k,k) or (1,k): its diagonal */
     wane_status (*inverse_factor)(wane_dev *, wane_mat h, wane_mat order,

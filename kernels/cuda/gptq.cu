@@ -112,7 +112,7 @@ static __global__ void factor_block_kernel(float *a, int64_t stride, int n, int 
         if (i <= r) a[r * stride + i] = s[r * (SIDE + 1) + i];
 }
 
-/* Inverse of the lower blocks on the diagonal, in place, their upper parts cleared; a block each, a column a thread. */
+/* Inverse of the lower blocks on the diagonal, in place; a block each, a column a thread. */
 static __global__ void invert_blocks_kernel(wane_mat h)
 {
     extern __shared__ float s[]; /* (n, SIDE+1) */
@@ -132,7 +132,15 @@ static __global__ void invert_blocks_kernel(wane_mat h)
     }
     __syncthreads();
     if (j < n)
-        for (int i = 0; i < n; i++) a[i * h.stride + j] = i < j ? 0.f : column[i];
+        for (int i = j; i < n; i++) a[i * h.stride + j] = column[i];
+}
+
+/* Above the diagonal is 0 from here on: products of whole squares read it. */
+static __global__ void clear_upper_kernel(wane_mat h)
+{
+    int64_t all = h.rows * h.cols;
+    for (int64_t t = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; t < all; t += (int64_t)gridDim.x * blockDim.x)
+        if (t % h.cols > t / h.cols) ((float *)h.data)[t / h.cols * h.stride + t % h.cols] = 0;
 }
 
 /* Turns the inverse, lower and of the reversed h, into the upper u: element (i,j) is its (k-1-i, k-1-j). Rows of dead
@@ -181,6 +189,7 @@ static wane_status invert(wane_dev *d, wane_mat h, float *temp)
     size_t shared = (size_t)SIDE * (SIDE + 1) * sizeof(float);
     cudaError_t e = cudaFuncSetAttribute(invert_blocks_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (e != cudaSuccess) return cuda_status(d, e);
+    clear_upper_kernel<<<blocks_for(d, k * k, THREADS), THREADS, 0, d->stream>>>(h);
     invert_blocks_kernel<<<(unsigned)tiles(k, SIDE), SIDE, shared, d->stream>>>(h);
     for (int64_t size = SIDE; size < k; size *= 2) {
         for (int64_t at = 0; at + size < k; at += 2 * size) {

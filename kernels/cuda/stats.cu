@@ -18,13 +18,17 @@ static cudaDataType data_type(wane_dtype t)
     return t == WANE_F32 ? CUDA_R_32F : t == WANE_F16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
-/* high = c x in x's type; low = what that left over, in the same type (none where x is float32). */
-static __global__ void weigh_kernel(void *high, void *low, wane_mat x, const float *c, int64_t c_stride)
+/* high = c x in x's type; low = what that left over, in the same type (none where x is float32); seen = x where c is
+ * not 0: a token that does not count may hold anything. */
+static __global__ void weigh_kernel(void *high, void *low, void *seen, wane_mat x, const float *c, int64_t c_stride)
 {
     int64_t all = x.rows * x.cols;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < all; i += (int64_t)gridDim.x * blockDim.x) {
         int64_t row = i / x.cols;
-        float v = load_as_float(x.data, row * x.stride + i % x.cols, x.dtype) * c[row * c_stride];
+        float weight = c[row * c_stride];
+        float v = weight == 0 ? 0.f : load_as_float(x.data, row * x.stride + i % x.cols, x.dtype);
+        store_float(seen, i, x.dtype, v);
+        v *= weight;
         store_float(high, i, x.dtype, v);
         if (low) store_float(low, i, x.dtype, v - load_as_float(high, i, x.dtype));
     }
@@ -74,7 +78,7 @@ wane_status cuda_gram(wane_dev *d, wane_mat h, wane_mat x, wane_mat c)
         x.stride > INT32_MAX || h.stride > INT32_MAX || k > INT32_MAX)
         return WANE_EARG;
     if (!x.rows) return WANE_OK;
-    size_t item = wane_dtype_bytes(x.dtype), row_bytes = (size_t)k * item * (x.dtype == WANE_F32 ? 1 : 2);
+    size_t item = wane_dtype_bytes(x.dtype), row_bytes = (size_t)k * item * (x.dtype == WANE_F32 ? 2 : 3);
     int64_t most = c.data ? (int64_t)(d->scratch_bytes / row_bytes) : x.rows;
     if (most < 1) return WANE_EARG;
     wane_status s = WANE_OK;
@@ -87,12 +91,14 @@ wane_status cuda_gram(wane_dev *d, wane_mat h, wane_mat x, wane_mat c)
             s = lower_product(d, h, part, part);
             continue;
         }
-        void *high = d->scratch, *low = x.dtype == WANE_F32 ? NULL : d->scratch + (size_t)(n * k) * item;
+        size_t bytes = (size_t)(n * k) * item;
+        void *high = d->scratch, *seen = d->scratch + bytes, *low = x.dtype == WANE_F32 ? NULL : d->scratch + 2 * bytes;
         weigh_kernel<<<blocks_for(d, n * k, THREADS), THREADS, 0, d->stream>>>(
-            high, low, part, (const float *)c.data + at * c.stride, c.stride);
+            high, low, seen, part, (const float *)c.data + at * c.stride, c.stride);
         s = launched(d);
-        if (!s) s = lower_product(d, h, part, wane_mat{high, x.dtype, n, k, k});
-        if (!s && low) s = lower_product(d, h, part, wane_mat{low, x.dtype, n, k, k});
+        wane_mat left = {seen, x.dtype, n, k, k};
+        if (!s) s = lower_product(d, h, left, wane_mat{high, x.dtype, n, k, k});
+        if (!s && low) s = lower_product(d, h, left, wane_mat{low, x.dtype, n, k, k});
     }
     if (s) return s;
     mirror_kernel<<<blocks_for(d, tiles(k, 32) * tiles(k, 32), 1), dim3(32, 8), 0, d->stream>>>(h);
@@ -108,6 +114,7 @@ static __global__ void strip_kernel(float *partial, wane_mat x, const float *c, 
     float v = 0;
     for (int64_t r = first; r < last; r++) {
         float weight = c ? c[r * c_stride] : 1.f, a = fabsf(load_as_float(x.data, r * x.stride + col, x.dtype));
+        if (weight == 0) continue;
         if (sum) v += weight * a;
         else if (weight > 0 && !(a <= v)) v = v != v ? v : a; /* NaN is kept */
     }

@@ -214,8 +214,9 @@ static void row_qmatmul(target *t)
                         (double)scale * inside(nearbyint((float)x[r * k + j] / scale), -127, 127);
             }
             if (fresh) product(want, x, f.decoded, n, c->m, k);
-            check_near(t, "qmatmul", get_mat(t, y), want, n * c->m,
-                       yt == WANE_F32 ? 5e-6 : type_limit(yt));
+            /* many rows of a narrow x: a backend may round the weights to x's type (kernels.h) */
+            double limit = fmax(yt == WANE_F32 ? 5e-6 : type_limit(yt), n > 8 ? type_limit(xt) : 0);
+            check_near(t, "qmatmul", get_mat(t, y), want, n * c->m, limit);
             a.cols++;
             REFUSED(t, qmatmul, y, a, f.q);
             give_back(t);
