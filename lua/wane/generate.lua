@@ -93,8 +93,8 @@ docs["model.chat"] = "chat(messages, options) -> the answer's text, and all abou
 -- @return text, { text, ids, tokens, seconds, finish }
 function methods.chat(self, messages, given)
   local o = options.check(generate.chat_options, given, "model:chat")
-  local prompt = self.tokenizer:chat(messages, { add_generation_prompt = true, enable_thinking = o.thinking })
-  local out = answer(self, { self.tokenizer:encode(prompt, { special = false }) }, o)[1]
+  local ids = self.tokenizer:prompt(messages, { add_generation_prompt = true, enable_thinking = o.thinking })
+  local out = answer(self, { ids }, o)[1]
   return out.text, out
 end
 

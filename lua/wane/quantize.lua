@@ -9,6 +9,7 @@ local spec = {
   { name = "out", kind = "string", doc = "folder to save the result in once it is whole" },
   { name = "on_layer", kind = "function", doc = "called with (number from 1, layer) as each layer is finished" },
   { name = "progress", kind = "function", doc = "called with (done, of, name) after each layer" },
+  { name = "prove", kind = "boolean", default = true, doc = "ask the result a question and hold it against its source" },
 }
 
 local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input
@@ -34,7 +35,7 @@ local function start(model, plan, calibration)
   local pass = core.quant.calibrate(model, plan, texts.ids, texts.weights, calibration.weights)
   local about = pass:info()
   about.file, about.hash, about.weights, about.answer = texts.file, texts.hash, calibration.weights, calibration.answer
-  return pass, about
+  return pass, about, texts
 end
 
 -- Fewer distinct tokens than the widest input has columns: the gram matrix has no full rank.
@@ -105,7 +106,7 @@ end
 -- @param model a model as it was trained
 -- @param plan wane.gptq { bits = 4 }, ...
 -- @param calibration of wane.calibration; methods that work from the weights alone do without
--- @param given options: out, on_layer, progress
+-- @param given options: out, on_layer, progress, prove
 -- @return model, with .quantization { method, label, bits, ..., layers, calibration, seconds, peak_bytes }
 -- @error oom, numeric (NaN in weights or activations), format, unsupported, interrupted
 local function quantize(model, plan, calibration, given)
@@ -117,7 +118,7 @@ local function quantize(model, plan, calibration, given)
   local count = math.tointeger(model.config.num_hidden_layers)
   local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
   local about
-  if calibration then run.pass, about = start(model, plan, calibration) end
+  if calibration then run.pass, about, run.texts = start(model, plan, calibration) end
   local layers = {}
   for i = 1, count do
     layers[i] = quantize_layer(run, i - 1, count)
@@ -125,7 +126,9 @@ local function quantize(model, plan, calibration, given)
     if o.progress then o.progress(i, count, ("layer %d"):format(i)) end
   end
   local small = core.quant.assemble(model, layers)
-  core.model.set(small, "quantization", describe(run, layers[1], about, began))
+  local quantization = describe(run, layers[1], about, began)
+  core.model.set(small, "quantization", quantization)
+  if o.prove then quantization.proof = require "wane.proof".of(model, small, run.texts) end
   if o.out then small:save(o.out) end
   return small
 end
