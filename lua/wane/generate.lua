@@ -75,7 +75,7 @@ docs["model.generate"] = "generate(prompts, options) -> { { text, ids, tokens, s
 -- @param prompts { "text" or { ids }, ... }
 -- @param given options: max_tokens, stop_at_box, loop, batch, stop
 -- @return { { text, ids, tokens, seconds, finish }, ... }; finish is "stop", "length", "box", "loop" or "nan"
--- @error oom (not even one answer of max_tokens fits), interrupted
+-- @error oom (an answer outgrows what is free), interrupted
 function methods.generate(self, prompts, given)
   local o = options.check(generate.options, given, "model:generate")
   if type(prompts) ~= "table" then error("model:generate takes a list of prompts, not a " .. type(prompts), 2) end

@@ -9,7 +9,9 @@
  * Prompts enter in the order of their ids: what the next one shares with one that leaves is kept.
  * When no page is free the youngest answer is put back with what it has; its rows are computed
  * again when it returns, and its text is the same. The pool holds at least one answer of full
- * length, so the oldest always ends. */
+ * length where that fits, so the oldest always ends. Where it does not fit, max_tokens is taken as
+ * what it is, a bound far above most answers: the pool is what fits, and only an answer that really
+ * outgrows it, alone, is out of memory. */
 #include "runtime/model/forward.h"
 
 #include <inttypes.h>
@@ -48,6 +50,7 @@ typedef struct {
 
     int64_t longest; /* tokens of the longest answer with its prompt */
     int64_t pages;
+    uint64_t whole; /* bytes that one answer of full length takes at least */
     wane_sizes sizes;
     wane_workspace work;
     wane_cache *cache;
@@ -122,39 +125,63 @@ static int64_t pages_of(int64_t rows)
     return (rows + WANE_PAGE - 1) / WANE_PAGE;
 }
 
-/* Sizes that fit what is free: first one answer of full length, with fewer rows at once if it must
- * be; then as many pages as all answers could use. */
+/* Sizes for a pool of g->pages, with fewer rows at once until they fit. *bytes: what they take, or
+ * took at least. */
+static bool fit(generator *g, int64_t rows, uint64_t room, uint64_t *bytes)
+{
+    const wane_config *c = g->model->config;
+    g->sizes = (wane_sizes){.rows = rows, .logit_rows = g->batch};
+    do {
+        if (g->batch > g->sizes.rows) g->batch = (int)g->sizes.rows;
+        g->sizes.pool_rows = g->pages * WANE_PAGE;
+        g->sizes.runs = (int)g->sizes.rows;
+        g->sizes.spans = (int)g->pages + 4 * g->batch;
+        *bytes = wane_workspace_bytes(c, &g->sizes);
+        if (*bytes <= room) return true;
+    } while (wane_sizes_halve(c, &g->sizes));
+    return false;
+}
+
+static wane_status too_short(const generator *g, wane_err *e)
+{
+    return wane_workspace_short(g->model->device, "generate", g->whole,
+                                "raise memory = or lower max_tokens", e);
+}
+
+/* Sizes that fit what is free: first one answer of full length, or where that is too much, half of
+ * the room for answers as they come, but a page more than the longest prompt; then as many pages
+ * as all answers could use. */
 static wane_status plan(generator *g, wane_err *e)
 {
     const wane_config *c = g->model->config;
-    const wane_device *d = g->model->device;
-    uint64_t room = wane_workspace_room(d), bytes, page;
-    int64_t tokens = 0, useful = 0, rows;
+    uint64_t room = wane_workspace_room(g->model->device), bytes, page;
+    int64_t tokens = 0, useful = 0, prompt = 0, rows, pages;
     for (int64_t i = 0; i < g->n; i++) {
         rows = need(g, i);
         if (rows > g->longest) g->longest = rows;
+        if (g->prompts[i].count > prompt) prompt = g->prompts[i].count;
         if (tokens < MOST_ROWS) tokens += g->prompts[i].count;
         useful += pages_of(rows) + 1;
     }
     g->batch = g->o->batch ? g->o->batch : MOST_BATCH;
     if (g->batch > g->n) g->batch = (int)g->n;
+    int batch = g->batch;
     rows = tokens < MOST_ROWS ? tokens : MOST_ROWS;
-    if (rows < g->batch) rows = g->batch;
-    g->pages = pages_of(g->longest);
-    if (useful > g->batch * (g->pages + 1)) useful = g->batch * (g->pages + 1);
-    g->sizes = (wane_sizes){.rows = rows, .logit_rows = g->batch};
-    for (;;) {
-        if (g->batch > g->sizes.rows) g->batch = (int)g->sizes.rows;
-        g->sizes.pool_rows = g->pages * WANE_PAGE;
-        g->sizes.runs = (int)g->sizes.rows;
-        g->sizes.spans = (int)g->pages + 4 * g->batch;
-        bytes = wane_workspace_bytes(c, &g->sizes);
-        if (bytes <= room) break;
-        if (!wane_sizes_halve(c, &g->sizes))
-            return wane_workspace_short(d, "generate", bytes, "raise memory = or lower max_tokens",
-                                        e);
-    }
+    if (rows < batch) rows = batch;
     page = wane_pass_bytes(c, 1, WANE_PAGE, 0, 1) - wane_pass_bytes(c, 1, 0, 0, 0);
+    g->pages = pages_of(g->longest);
+    bool whole = fit(g, rows, room, &bytes);
+    g->whole = bytes;
+    if (!whole) {
+        pages = (int64_t)(room / 2 / page);
+        g->pages = pages_of(prompt) + 1;
+        if (g->pages < pages) g->pages = pages;
+        if (g->pages > pages_of(g->longest)) g->pages = pages_of(g->longest);
+        g->batch = batch;
+        if (!fit(g, rows, room, &bytes)) return too_short(g, e);
+    }
+    if (useful > g->batch * (pages_of(g->longest) + 1))
+        useful = g->batch * (pages_of(g->longest) + 1);
     uint64_t more = (room - bytes) / page;
     if (useful > g->pages)
         g->pages += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
@@ -290,8 +317,10 @@ static wane_status enter(generator *g, bool *full, wane_err *e)
     if (!status && !a->leaf && g->n_live == 0) {
         wane_cache_drop_unused(g->cache);
         status = wane_cache_enter(g->cache, a->ids, a->count, 0, &a->leaf, &a->done, e);
-        if (!status && !a->leaf)
-            status = wane_fail(e, WANE_EOOM, "generate: no pages for prompt %" PRId64, index + 1);
+        if (!status && !a->leaf) {
+            wane_workspace_free(&g->work); /* what is free is told without what was tried */
+            status = too_short(g, e);
+        }
     }
     *full = !a->leaf;
     if (status || !a->leaf) return status;

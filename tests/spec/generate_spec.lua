@@ -97,7 +97,11 @@ describe("batch size and memory change no answer", function()
   it("says what is missing where not even one answer fits", function()
     wane.device { memory = "9500KiB" }
     local model <close> = wane.load(folder "lune-3m")
-    local err = raises("oom", model.generate, model, prompts, { max_tokens = 900 })
+    -- answers of ordinary length fit, however long they might become; one that does become so long does not
+    assert.equal(24, #model:generate(prompts, { max_tokens = 900 }))
+    local live = core.device.info().live
+    local err = raises("oom", core.generate.answers, model, prompts, { max_tokens = 900, stop = { -1 } })
+    assert.equal(live, core.device.info().live)
     assert.is_true(err.requested > err.free)
     assert.equal("generate", err.op)
     assert.is_truthy(err.message:find("lower max_tokens", 1, true))
