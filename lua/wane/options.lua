@@ -283,7 +283,8 @@ function options.markdown(spec)
   for _, entry in ipairs(spec) do
     local kind = entry.kind == "one of" and options.placeholder(entry):gsub("|", ", ") or entry.kind
     local doc = entry.unit and ("%s (in %s)"):format(entry.doc, entry.unit) or entry.doc
-    lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(entry.name, kind, shown_default(entry) or "", doc)
+    lines[#lines + 1] = ("| `%s` | %s | %s | %s |"):format(entry.name, kind, shown_default(entry) or "",
+      (doc:gsub("|", "\\|")))
   end
   return table.concat(lines, "\n")
 end
