@@ -10,10 +10,10 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    ROWS = 64,    /* query rows of a task: queries times the heads of a group */
-    KEYS = 128,   /* keys of a block */
-    WIDTH = 256,  /* largest d */
-    BLAS_ROWS = 8 /* from here on BLAS */
+    ROWS = 96,   /* query rows of a task: queries times the heads of a group */
+    KEYS = 64,   /* keys of a block */
+    WIDTH = 256, /* largest d */
+    FEW = 16     /* rows below which BLAS does not pay */
 };
 
 typedef struct {
@@ -39,7 +39,8 @@ static void attend_block(const wane_dev *d, const problem *p, attend_scratch *s,
     int width = p->a->head_dim;
     int64_t col = (int64_t)kv_head * width;
     wane_mat keys = {cpu_at(p->keys, row, col), p->keys.dtype, n, width, p->keys.stride};
-    if (rows < BLAS_ROWS) {
+    bool few = rows < cpu_min(FEW, d->loops->few);
+    if (few) {
         d->loops->dots(s->score, KEYS, s->q, width, rows, keys);
     } else {
         for (int j = 0; j < n; j++)
@@ -60,14 +61,15 @@ static void attend_block(const wane_dev *d, const problem *p, attend_scratch *s,
         s->top[r] = top;
         if (fade != 1) d->loops->scaled(s->sum + r * width, s->sum + r * width, fade, NULL, width);
     }
+    wane_mat values = {cpu_at(p->values, row, col), p->values.dtype, n, width, p->values.stride};
+    if (few) {
+        d->loops->mix(s->sum, s->score, KEYS, rows, values);
+        return;
+    }
     for (int j = 0; j < n; j++)
-        d->loops->load(s->value + j * width, cpu_at(p->values, row + j, col), p->values.dtype,
-                       width);
-    if (rows < BLAS_ROWS)
-        d->loops->mix(s->sum, s->score, KEYS, rows, s->value, n, width);
-    else
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, s->score, KEYS,
-                    s->value, width, 1, s->sum, width);
+        d->loops->load(s->value + j * width, cpu_at(values, j, 0), values.dtype, width);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, s->score, KEYS,
+                s->value, width, 1, s->sum, width);
 }
 
 static void attend_task(const wane_dev *d, const problem *p, attend_scratch *s, const wane_run *run,

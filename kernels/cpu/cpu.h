@@ -46,6 +46,11 @@ typedef struct {
     float snap;        /* decides ties: nearest_code in loops.h */
 } cpu_grid;
 
+/* Over codes c about a zero z, w (n): sums of |w - (c - z) s|, w (c - z) and (c - z)^2. */
+typedef struct {
+    double error, cross, square;
+} cpu_residual;
+
 /* Exact products of rows of bytes: y (n,rows) = x (n,k) w (rows,k)^T. */
 typedef struct {
     int32_t *y;
@@ -63,30 +68,33 @@ typedef struct {
     void (*store)(void *y, const float *x, wane_dtype, int64_t n);
     void (*binary)(float *y, const float *a, const float *b, int64_t n, wane_binary_op);
     void (*unary)(float *y, const float *x, int64_t n, wane_unary_op);
+    double (*reduce)(const float *x, int64_t n, wane_reduce_op);
     void (*absolute_add)(float *s, const float *x, float c, int64_t n); /* s += c |x| */
     void (*absolute_max)(float *s, const float *x, int64_t n);          /* s = max(s, |x|) */
     float (*dot)(const float *a, const float *b, int64_t n);
     float (*most)(const float *x, int64_t n); /* NaN if there is one */
     double (*exp_sum)(float *y, const float *x, float shift,
                       int64_t n); /* y = exp(x - shift); sum */
+    double (*weighted_difference)(const float *weight, const float *a, const float *b, int64_t n);
     void (*scaled)(float *y, const float *x, float scale, const float *gain, int64_t n);
     void (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
     void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
-    /* y (n,d) += p (n,rows) v (rows,d), with few n */
-    void (*mix)(float *y, const float *p, int64_t p_stride, int64_t n, const float *v, int64_t rows,
-                int64_t d);
     void (*range)(float *low, float *high, const float *x, int64_t n); /* with 0 inside */
     void (*encode)(uint8_t *codes, const float *w, int64_t n, const cpu_grid *);
     void (*decode)(float *w, const uint8_t *codes, int64_t n, float scale, float zero);
     void (*unpack)(uint8_t *codes, const uint32_t *words, int64_t first, int64_t n, int bits);
+    void (*pack)(uint32_t *words, const uint8_t *codes, int64_t n, int bits);
     float (*hqq_zero)(const float *w, int64_t g, const cpu_grid *, const wane_hqq_options *);
+    cpu_residual (*residual)(const float *w, const uint8_t *codes, int64_t n, const cpu_grid *);
     void (*gptq_columns)(const cpu_gptq_block *);
     float (*quantize_row)(int8_t *y, int32_t *sum, const float *x,
                           int64_t k); /* returns the scale */
     /* y (n, w.rows) = x (n, w.cols) w^T; w of any float dtype, few n */
     void (*dots)(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
                  wane_mat w);
-    /* the same for packed rows first .. first+rows-1 */
+    /* y (n,d) += p (n,rows) v (rows,d); v of any float dtype, few n */
+    void (*mix)(float *y, const float *p, int64_t p_stride, int64_t n, wane_mat v);
+    /* dots for packed rows first .. first+rows-1 */
     void (*qdots)(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t n,
                   const wane_qmat *q, int64_t first, int64_t rows);
     /* x (k), once before qdots: in the order in which it reads codes of q */
@@ -178,10 +186,10 @@ static inline uint16_t cpu_to_bf16(float x)
 }
 static inline float cpu_from_f16(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;
-    uint32_t normal = (rest << 13) + (112u << 23); /* 112 = 127 - 15, between the two biases */
-    uint32_t small = cpu_bits((float)(int32_t)rest * 0x1p-24f), large = rest << 13 | 0x7f800000;
-    return cpu_float(sign | (rest >= 0x7c00 ? large : rest >= 0x400 ? normal : small));
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    /* as a float, rest is 2^-112 of what it should be: 112 = 127 - 15, between the two biases */
+    uint32_t scaled = cpu_bits(cpu_float(rest) * 0x1p112f), large = rest | 0x7f800000;
+    return cpu_float(sign | (rest >= 0x0f800000 ? large : scaled));
 }
 static inline uint16_t cpu_to_f16(float x)
 {
@@ -222,7 +230,6 @@ cpu_grid cpu_grid_at(const wane_qmat *, int64_t row, int64_t group);            
 void cpu_grid_put(const wane_qmat *, int64_t row, int64_t group, const cpu_grid *);
 float cpu_scale_round(const wane_qmat *,
                       float scale); /* to the stored dtype, never 0 or infinite */
-void cpu_pack_row(uint32_t *words, const uint8_t *codes, int64_t k, int bits);
 void cpu_decode_part(const wane_dev *, float *w, const wane_qmat *, int64_t row, int64_t first,
                      int64_t n); /* columns first .. first+n-1 of a row */
 
@@ -237,6 +244,7 @@ void cpu_qdots_any(const cpu_loops *, float *y, int64_t y_stride, const float *x
 #define CPU_DOTS(suffix)                                                                           \
     void cpu_dots_##suffix(float *y, int64_t y_stride, const float *x, int64_t x_stride,           \
                            int64_t n, wane_mat w);                                                 \
+    void cpu_mix_##suffix(float *y, const float *p, int64_t p_stride, int64_t n, wane_mat v);      \
     void cpu_arrange_##suffix(float *x, int64_t k, const wane_qmat *q);                            \
     void cpu_qdots_##suffix(float *y, int64_t y_stride, const float *x, int64_t x_stride,          \
                             int64_t n, const wane_qmat *q, int64_t first, int64_t rows);           \

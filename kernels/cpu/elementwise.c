@@ -153,7 +153,7 @@ static double reduce_row(const wane_dev *d, wane_mat x, int64_t row, wane_reduce
     for (int64_t col = 0; col < x.cols; col += CPU_CHUNK) {
         int64_t n = cpu_min(CPU_CHUNK, x.cols - col);
         d->loops->load(buffer, cpu_at(x, row, col), x.dtype, n);
-        for (int64_t i = 0; i < n; i++) sum = joined(sum, mapped(buffer[i], op), op);
+        sum = joined(sum, d->loops->reduce(buffer, n, op), op);
     }
     return sum;
 }
@@ -242,7 +242,9 @@ wane_status cpu_finite(wane_dev *d, wane_mat count, wane_mat x)
         int64_t n = cpu_min(CPU_CHUNK, x.cols - col);
         float buffer[CPU_CHUNK];
         d->loops->load(buffer, cpu_at(x, row, col), x.dtype, n);
-        for (int64_t i = 0; i < n; i++) bad += (cpu_bits(buffer[i]) & 0x7f800000) == 0x7f800000;
+        int32_t here = 0;
+        for (int64_t i = 0; i < n; i++) here += (cpu_bits(buffer[i]) & 0x7f800000) == 0x7f800000;
+        bad += here;
     }
     *(int64_t *)count.data = bad;
     return WANE_OK;

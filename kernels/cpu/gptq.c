@@ -60,20 +60,26 @@ static void permute_both(wane_dev *d, wane_mat h, const int32_t *order, uint8_t 
     for (int64_t i = 0; i < k; i++) permute(cpu_f32(h, i), order, k, cpu_mine(d));
 }
 
-/* Cholesky factor of a block, in place, lower; sums in float64. */
+/* sum a b in float64 */
+static double dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+/* Cholesky factor of a block, in place, lower. */
 static bool factor_block(float *a, int64_t stride, int64_t n)
 {
     for (int64_t j = 0; j < n; j++) {
-        double pivot = a[j * stride + j];
-        for (int64_t l = 0; l < j; l++) pivot -= (double)a[j * stride + l] * a[j * stride + l];
+        float *row = a + j * stride;
+        double pivot = row[j] - dot(row, row, j);
         if (!(pivot > 0 && pivot < INFINITY)) return false;
         double root = sqrt(pivot);
-        a[j * stride + j] = (float)root;
-        for (int64_t i = j + 1; i < n; i++) {
-            double sum = a[i * stride + j];
-            for (int64_t l = 0; l < j; l++) sum -= (double)a[i * stride + l] * a[j * stride + l];
-            a[i * stride + j] = (float)(sum / root);
-        }
+        row[j] = (float)root;
+        for (int64_t i = j + 1; i < n; i++)
+            a[i * stride + j] = (float)((a[i * stride + j] - dot(a + i * stride, row, j)) / root);
     }
     return true;
 }
@@ -113,18 +119,18 @@ static bool factor(wane_dev *d, wane_mat h)
     return true;
 }
 
-/* Inverse of a lower block, in place, from the last column on. */
+/* Inverse x of a lower block l, in place: row i of x is -(sum of l_ij x_j over j < i) / l_ii, up to
+ * the diagonal. */
 static void invert_block(float *a, int64_t stride, int64_t n)
 {
-    for (int64_t j = n - 1; j >= 0; j--) {
-        double pivot = 1 / (double)a[j * stride + j];
-        for (int64_t i = n - 1; i > j; i--) {
-            double sum = 0; /* row i of the inverse so far, times column j of l */
-            for (int64_t l = j + 1; l <= i; l++)
-                sum += (double)a[i * stride + l] * a[l * stride + j];
-            a[i * stride + j] = (float)(-sum * pivot);
+    for (int64_t i = 0; i < n; i++) {
+        double sum[SIDE] = {0}, pivot = 1 / (double)a[i * stride + i];
+        for (int64_t j = 0; j < i; j++) {
+            double factor = a[i * stride + j];
+            for (int64_t l = 0; l <= j; l++) sum[l] += factor * a[j * stride + l];
         }
-        a[j * stride + j] = (float)pivot;
+        for (int64_t l = 0; l < i; l++) a[i * stride + l] = (float)(-sum[l] * pivot);
+        a[i * stride + i] = (float)pivot;
     }
 }
 
@@ -298,7 +304,7 @@ static void gptq_rows(const wane_dev *d, const wane_qmat *q, wane_mat codes, wan
     }
     if (q->words.data)
         for (int64_t r = 0; r < rows; r++)
-            cpu_pack_row(cpu_at(q->words, row + r, 0), cpu_at(codes, row + r, 0), k, q->bits);
+            d->loops->pack(cpu_at(q->words, row + r, 0), cpu_at(codes, row + r, 0), k, q->bits);
 }
 
 /* Each group of g columns of the order must be one group of w. */

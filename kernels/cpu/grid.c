@@ -88,22 +88,6 @@ void cpu_grid_put(const wane_qmat *q, int64_t row, int64_t group, const cpu_grid
     if (q->zero.data) cpu_set(q->zero, row, group, g->zero);
 }
 
-void cpu_pack_row(uint32_t *words, const uint8_t *codes, int64_t k, int bits)
-{
-    uint64_t pending = 0;
-    int filled = 0;
-    for (int64_t i = 0; i < k; i++) {
-        pending |= (uint64_t)(codes[i] & ((1u << bits) - 1)) << filled;
-        filled += bits;
-        if (filled >= 32) {
-            *words++ = (uint32_t)pending;
-            pending >>= 32;
-            filled -= 32;
-        }
-    }
-    if (filled) *words = (uint32_t)pending;
-}
-
 static const uint32_t *words_of(const wane_qmat *q, int64_t row)
 {
     return cpu_at(q->words, row, 0);
@@ -156,7 +140,8 @@ wane_status cpu_encode(wane_dev *d, wane_qmat q, wane_mat w)
                 d->loops->encode(codes + (i - at), cpu_f32(w, row) + i, end - i, &g);
                 i = end;
             }
-            cpu_pack_row((uint32_t *)cpu_at(q.words, row, 0) + at * q.bits / 32, codes, n, q.bits);
+            d->loops->pack((uint32_t *)cpu_at(q.words, row, 0) + at * q.bits / 32, codes, n,
+                           q.bits);
         }
     }
     return WANE_OK;
@@ -191,7 +176,7 @@ wane_status cpu_pack(wane_dev *d, wane_qmat q, wane_mat codes)
     if (!valid_words(&q, codes)) return WANE_EARG;
 #pragma omp parallel for num_threads(d->threads) if (codes.rows * q.k > CPU_SMALL)
     for (int64_t row = 0; row < codes.rows; row++)
-        cpu_pack_row(cpu_at(q.words, row, 0), cpu_at(codes, row, 0), q.k, q.bits);
+        d->loops->pack(cpu_at(q.words, row, 0), cpu_at(codes, row, 0), q.k, q.bits);
     return WANE_OK;
 }
 

@@ -30,31 +30,13 @@ wane_status cpu_hqq(wane_dev *d, wane_qmat q, wane_mat w, wane_hqq_options o)
     return cpu_encode(d, q, w);
 }
 
-/* Sums over one group of codes c about zero z: |w - s (c - z)|, w (c - z) and (c - z)^2. */
-typedef struct {
-    double error, cross, square;
-} sums;
-
-static sums measure(const float *w, const uint8_t *codes, int64_t g, const cpu_grid *grid)
-{
-    sums a = {0, 0, 0};
-    float s = grid->scale, z = grid->zero;
-    for (int64_t i = 0; i < g; i++) {
-        float c = (float)codes[i] - z;
-        a.error += fabs((double)w[i] - (double)c * s);
-        a.cross += (double)w[i] * c;
-        a.square += (double)c * c;
-    }
-    return a;
-}
-
 /* best (g) has the group's codes and gets the better ones; trial (g) is scratch. */
 static void refit_group(const wane_dev *d, const wane_qmat *q, int64_t row, int64_t group,
                         const float *w, uint8_t *best, uint8_t *trial, int rounds)
 {
     int64_t g = q->group;
     cpu_grid grid = cpu_grid_at(q, row, group), kept = grid;
-    sums now = measure(w, best, g, &grid);
+    cpu_residual now = d->loops->residual(w, best, g, &grid);
     double least = now.error;
     for (int i = 0; i < rounds; i++) {
         float scale = (float)(now.cross / now.square);
@@ -62,7 +44,7 @@ static void refit_group(const wane_dev *d, const wane_qmat *q, int64_t row, int6
             break; /* all codes at zero, or a sign that no scale has */
         grid.scale = cpu_scale_round(q, scale);
         d->loops->encode(trial, w, g, &grid);
-        now = measure(w, trial, g, &grid);
+        now = d->loops->residual(w, trial, g, &grid);
         if (!(now.error < least)) continue;
         least = now.error;
         kept = grid;
@@ -87,7 +69,7 @@ wane_status cpu_refit(wane_dev *d, wane_qmat q, wane_mat w, int rounds)
             for (int64_t i = 0; i < q.k / q.group; i++)
                 refit_group(d, &q, row, i, cpu_f32(w, row) + i * q.group, codes + i * q.group,
                             trial, rounds);
-            cpu_pack_row(words, codes, q.k, q.bits);
+            d->loops->pack(words, codes, q.k, q.bits);
         }
     }
     return WANE_OK;

@@ -91,8 +91,7 @@ wane_status cpu_divergence(wane_dev *d, wane_mat y, wane_mat p, wane_mat q)
                         *b = part_of(d, q, i, at, part, right);
             q_sum += d->loops->exp_sum(weight, b, q_top, part);
             p_sum += d->loops->exp_sum(weight, a, p_top, part);
-            for (int64_t j = 0; j < part; j++)
-                if (weight[j] > 0) cross += (double)weight[j] * ((double)a[j] - b[j]);
+            cross += d->loops->weighted_difference(weight, a, b, part);
         }
         double kl = cross / p_sum - (p_top + log(p_sum)) + (q_top + log(q_sum));
         *cpu_f32(y, i) = (float)(kl < 0 ? 0 : kl); /* below 0 only by rounding */

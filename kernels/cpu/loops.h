@@ -192,6 +192,38 @@ static void unary(float *y, const float *x, int64_t n, wane_unary_op op)
     }
 }
 
+/* Into one number, in float64. NaN stays: it is looked for on purpose, as comparisons drop it. */
+static double reduce(const float *x, int64_t n, wane_reduce_op op)
+{
+    double sum = 0;
+    float top = -INFINITY;
+    int nans = 0;
+    switch (op) {
+    case WANE_SUM:
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += x[i];
+        return sum;
+    case WANE_ABS_SUM:
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += fabsf(x[i]);
+        return sum;
+    case WANE_SQUARE_SUM:
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+        return sum;
+    default: break;
+    }
+    float sign = op == WANE_MIN ? -1 : 1;
+    bool absolute = op == WANE_ABS_MAX;
+#pragma omp simd reduction(max : top) reduction(+ : nans)
+    for (int64_t i = 0; i < n; i++) {
+        float a = absolute ? fabsf(x[i]) : sign * x[i];
+        top = a > top ? a : top;
+        nans += a != a;
+    }
+    return nans ? NAN : absolute && !n ? 0 : sign * top;
+}
+
 static void absolute_add(float *restrict s, const float *restrict x, float c, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) s[i] += c * fabsf(x[i]);
@@ -239,6 +271,16 @@ static double exp_sum(float *y, const float *x, float shift, int64_t n)
     return sum;
 }
 
+/* sum of weight (a - b); what has no weight counts nothing, infinite or not */
+static double weighted_difference(const float *weight, const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += weight[i] > 0 ? (double)weight[i] * ((double)a[i] - b[i]) : 0;
+    return sum;
+}
+
 static void scaled(float *y, const float *x, float scale, const float *gain, int64_t n)
 {
     if (gain)
@@ -261,23 +303,6 @@ static void rotate(float *restrict x, const float *restrict cosine, const float 
 static void silu_mul(float *y, const float *gate, const float *up, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1 + exponential(-gate[i])) * up[i];
-}
-
-/* Four rows of v at a time: one load and store of y for four products. */
-static void mix(float *restrict y, const float *restrict p, int64_t p_stride, int64_t n,
-                const float *restrict v, int64_t rows, int64_t d)
-{
-    for (int64_t i = 0; i < n; i++, y += d, p += p_stride) {
-        int64_t j = 0;
-        for (; j + 4 <= rows; j += 4) {
-            const float *a = v + j * d;
-            float s = p[j], t = p[j + 1], u = p[j + 2], w = p[j + 3];
-            for (int64_t c = 0; c < d; c++)
-                y[c] += (s * a[c] + t * a[c + d]) + (u * a[c + 2 * d] + w * a[c + 3 * d]);
-        }
-        for (; j < rows; j++)
-            for (int64_t c = 0; c < d; c++) y[c] += p[j] * v[j * d + c];
-    }
 }
 
 static void range(float *low, float *high, const float *x, int64_t n)
@@ -347,31 +372,89 @@ static void unpack(uint8_t *restrict codes, const uint32_t *restrict words, int6
     }
 }
 
+/* From the start of a row; n may end within a word, whose other bits become 0. */
+static void pack(uint32_t *restrict words, const uint8_t *restrict codes, int64_t n, int bits)
+{
+    uint8_t *restrict bytes = (uint8_t *)words;
+    uint64_t pending = 0;
+    int64_t i = 0;
+    int filled = 0;
+    if (bits == 8) {
+        i = n / 4 * 4;
+        memcpy(words, codes, (size_t)i);
+    } else if (bits == 4) {
+        i = n / 8 * 8;
+        for (int64_t j = 0; j < i / 2; j++)
+            bytes[j] = (uint8_t)((codes[2 * j] & 15) | codes[2 * j + 1] << 4);
+    } else if (bits == 2) {
+        i = n / 16 * 16;
+        for (int64_t j = 0; j < i / 4; j++)
+            bytes[j] = (uint8_t)((codes[4 * j] & 3) | (codes[4 * j + 1] & 3) << 2 |
+                                 (codes[4 * j + 2] & 3) << 4 | codes[4 * j + 3] << 6);
+    }
+    for (words += i * bits / 32; i < n; i++) {
+        pending |= (uint64_t)(codes[i] & ((1u << bits) - 1)) << filled;
+        filled += bits;
+        if (filled < 32) continue;
+        *words++ = (uint32_t)pending;
+        pending >>= 32;
+        filled -= 32;
+    }
+    if (filled) *words = (uint32_t)pending;
+}
+
 /* The zero among those that the half-quadratic steps visit (hqq.c) with the least sum |w -
- * decoded|. */
+ * decoded|. Counted in steps of the grid, u = w / s. Up to the error a where a = a^(p-1) / beta the
+ * shrinkage leaves nothing: mostly all of a group is there, and no power is taken. */
 static float hqq_zero(const float *w, int64_t g, const cpu_grid *grid, const wane_hqq_options *o)
 {
-    float s = grid->scale, z = grid->zero, best = z, least_error = INFINITY, beta = o->beta;
+    float u[CPU_CHUNK], s = grid->scale, z = grid->zero, best = z, least = INFINITY, beta = o->beta;
     float power = o->p - 1, top = grid->most, snap = grid->snap;
-    for (int step = 0; step <= o->iterations; step++) {
-        float error = 0, next = 0, inverse_beta = 1 / beta;
-#pragma omp simd reduction(+ : error, next)
-        for (int64_t i = 0; i < g; i++) {
-            float q = clamp(nearest_code(w[i] / s + z, snap), 0, top), e = w[i] - (q - z) * s;
-            float a = fabsf(e), base = a > 1e-12f ? a : 1e-12f;
-            float shrunk = a - exponential(power * logarithm(base)) * inverse_beta;
-            shrunk = shrunk > 0 ? shrunk : 0;
-            error += a;
-            next += q - (w[i] - copysignf(shrunk, e)) / s;
+    for (int step = 0; step <= o->iterations; step++, beta *= o->kappa) {
+        float limit = exponential(logarithm(beta) / (power - 1)), error = 0, next = 0;
+        for (int64_t at = 0; at < g; at += CPU_CHUNK) {
+            int64_t n = cpu_min(CPU_CHUNK, g - at);
+            float largest = 0;
+            if (step == 0 || g > CPU_CHUNK)
+                for (int64_t i = 0; i < n; i++) u[i] = w[at + i] / s;
+#pragma omp simd reduction(+ : error, next) reduction(max : largest)
+            for (int64_t i = 0; i < n; i++) {
+                float q = clamp(nearest_code(u[i] + z, snap), 0, top), a = fabsf(u[i] - (q - z));
+                error += a;
+                next += q - u[i];
+                largest = a > largest ? a : largest;
+            }
+            if (largest * s <= limit) continue;
+#pragma omp simd reduction(+ : next)
+            for (int64_t i = 0; i < n; i++) {
+                float q = clamp(nearest_code(u[i] + z, snap), 0, top), e = u[i] - (q - z);
+                float a = fabsf(e) * s, base = a > 1e-12f ? a : 1e-12f;
+                float shrunk = a - exponential(power * logarithm(base)) / beta;
+                next += shrunk > 0 ? copysignf(shrunk / s, e) : 0;
+            }
         }
-        if (error < least_error) {
-            least_error = error;
+        if (error < least) {
+            least = error;
             best = z;
         }
         z = next / (float)g;
-        beta *= o->kappa;
     }
     return best;
+}
+
+/* Sums over codes c about a zero (hqq.c). */
+static cpu_residual residual(const float *w, const uint8_t *codes, int64_t n, const cpu_grid *grid)
+{
+    double error = 0, cross = 0, square = 0;
+    float s = grid->scale, z = grid->zero;
+#pragma omp simd reduction(+ : error, cross, square)
+    for (int64_t i = 0; i < n; i++) {
+        float c = (float)codes[i] - z;
+        error += fabs((double)w[i] - (double)c * s);
+        cross += (double)w[i] * c;
+        square += (double)c * c;
+    }
+    return (cpu_residual){error, cross, square};
 }
 
 /* Columns one after another, the rows of the tile side by side (gptq.c). */
@@ -427,23 +510,27 @@ const cpu_loops PASTE(cpu_loops, SUFFIX) = {
     .store = store,
     .binary = binary,
     .unary = unary,
+    .reduce = reduce,
     .absolute_add = absolute_add,
     .absolute_max = absolute_max,
     .dot = dot,
     .most = most,
     .exp_sum = exp_sum,
+    .weighted_difference = weighted_difference,
     .scaled = scaled,
     .rotate = rotate,
     .silu_mul = silu_mul,
-    .mix = mix,
     .range = range,
     .encode = encode,
     .decode = decode,
     .unpack = unpack,
+    .pack = pack,
     .hqq_zero = hqq_zero,
+    .residual = residual,
     .gptq_columns = gptq_columns,
     .quantize_row = quantize_row,
     .dots = PASTE(cpu_dots, SUFFIX),
+    .mix = PASTE(cpu_mix, SUFFIX),
     .arrange = PASTE(cpu_arrange, SUFFIX),
     .qdots = PASTE(cpu_qdots, SUFFIX),
     .byte_dots = PASTE(cpu_byte_dots, SUFFIX),

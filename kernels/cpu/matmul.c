@@ -26,6 +26,20 @@ void cpu_dots_plain(float *y, int64_t y_stride, const float *x, int64_t x_stride
     }
 }
 
+void cpu_mix_plain(float *y, const float *p, int64_t p_stride, int64_t n, wane_mat v)
+{
+    float piece[CPU_CHUNK];
+    for (int64_t j = 0; j < v.rows; j++) {
+        for (int64_t at = 0; at < v.cols; at += CPU_CHUNK) {
+            int64_t part = cpu_min(CPU_CHUNK, v.cols - at);
+            cpu_loops_plain.load(piece, cpu_at(v, j, at), v.dtype, part);
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t c = 0; c < part; c++)
+                    y[i * v.cols + at + c] += p[i * p_stride + j] * piece[c];
+        }
+    }
+}
+
 /* Rows of x as float32: where they lie, or in the shared scratch. */
 static const float *rows_of(wane_dev *d, wane_mat x, int64_t *stride)
 {

@@ -1,4 +1,5 @@
-/* matmul_avx2.c - the products of few rows of x, matmul.c's cpu_dots_plain, in AVX2 and FMA.
+/* matmul_avx2.c - the products of few rows of x, matmul.c's cpu_dots_plain and cpu_mix_plain, in
+ * AVX2 and FMA.
  *
  * As in matmul_avx512.c, with half the registers: a block is four rows of w by one or two rows of
  * x. What is left of k is multiplied number by number. */
@@ -98,5 +99,63 @@ void cpu_dots_avx2(float *y, int64_t y_stride, const float *x, int64_t x_stride,
     case WANE_F32: dots(y, y_stride, x, x_stride, n, w, WANE_F32); break;
     case WANE_F16: dots(y, y_stride, x, x_stride, n, w, WANE_F16); break;
     default: dots(y, y_stride, x, x_stride, n, w, WANE_BF16); break;
+    }
+}
+
+/* y (tokens, 8 * vectors) += p v: sums stay in registers while the rows of v pass by. */
+static inline __attribute__((always_inline)) void
+mix_block(float *y, int64_t y_stride, const float *p, int64_t p_stride, const char *v,
+          int64_t v_bytes, int64_t rows, wane_dtype type, int tokens, int vectors)
+{
+    enum { WIDTH = 4 };
+    __m256 sum[TOKENS][WIDTH];
+    int64_t size = type == WANE_F32 ? 4 : 2;
+#pragma GCC unroll 8
+    for (int i = 0; i < tokens; i++)
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++) sum[i][l] = _mm256_loadu_ps(y + i * y_stride + l * LANES);
+    for (int64_t j = 0; j < rows; j++) {
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++) {
+            __m256 a = load8(v + j * v_bytes + l * LANES * size, type);
+#pragma GCC unroll 8
+            for (int i = 0; i < tokens; i++)
+                sum[i][l] = _mm256_fmadd_ps(_mm256_set1_ps(p[i * p_stride + j]), a, sum[i][l]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < tokens; i++)
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++) _mm256_storeu_ps(y + i * y_stride + l * LANES, sum[i][l]);
+}
+
+static inline __attribute__((always_inline)) void mix(float *y, const float *p, int64_t p_stride,
+                                                      int64_t n, wane_mat v, wane_dtype type)
+{
+    int64_t d = v.cols, bytes = v.stride * (type == WANE_F32 ? 4 : 2);
+    for (int64_t i = 0; i < n; i += TOKENS) {
+        int64_t tokens = cpu_min(TOKENS, n - i), c = 0;
+        const float *from = p + i * p_stride;
+        for (; c + 4 * LANES <= d; c += 4 * LANES) {
+            if (tokens == 2)
+                mix_block(y + i * d + c, d, from, p_stride, cpu_at(v, 0, c), bytes, v.rows, type, 2,
+                          4);
+            else
+                mix_block(y + i * d + c, d, from, p_stride, cpu_at(v, 0, c), bytes, v.rows, type, 1,
+                          4);
+        }
+        for (; c < d; c++)
+            for (int64_t l = 0; l < tokens; l++)
+                for (int64_t j = 0; j < v.rows; j++)
+                    y[(i + l) * d + c] += from[l * p_stride + j] * load1(cpu_at(v, j, c), type);
+    }
+}
+
+void cpu_mix_avx2(float *y, const float *p, int64_t p_stride, int64_t n, wane_mat v)
+{
+    switch (v.dtype) {
+    case WANE_F32: mix(y, p, p_stride, n, v, WANE_F32); break;
+    case WANE_F16: mix(y, p, p_stride, n, v, WANE_F16); break;
+    default: mix(y, p, p_stride, n, v, WANE_BF16); break;
     }
 }

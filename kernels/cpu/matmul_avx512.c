@@ -1,4 +1,5 @@
-/* matmul_avx512.c - the products of few rows of x, matmul.c's cpu_dots_plain, in AVX-512.
+/* matmul_avx512.c - the products of few rows of x, matmul.c's cpu_dots_plain and cpu_mix_plain, in
+ * AVX-512.
  *
  * A block is four rows of w by up to four rows of x: each vector of w is converted once and
  * multiplied by every row of x, in as many sums as hide the latency of the multiplication. What is
@@ -98,5 +99,71 @@ void cpu_dots_avx512(float *y, int64_t y_stride, const float *x, int64_t x_strid
     case WANE_F32: dots(y, y_stride, x, x_stride, n, w, WANE_F32); break;
     case WANE_F16: dots(y, y_stride, x, x_stride, n, w, WANE_F16); break;
     default: dots(y, y_stride, x, x_stride, n, w, WANE_BF16); break;
+    }
+}
+
+/* y (tokens, 16 * vectors) += p v: sums stay in registers while the rows of v pass by. */
+static inline __attribute__((always_inline)) void
+mix_block(float *y, int64_t y_stride, const float *p, int64_t p_stride, const char *v,
+          int64_t v_bytes, int64_t rows, wane_dtype type, __mmask16 mask, int tokens, int vectors)
+{
+    enum { WIDTH = 4 };
+    __m512 sum[TOKENS][WIDTH];
+    int64_t size = type == WANE_F32 ? 4 : 2;
+#pragma GCC unroll 8
+    for (int i = 0; i < tokens; i++)
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++)
+            sum[i][l] = _mm512_maskz_loadu_ps(mask, y + i * y_stride + l * LANES);
+    for (int64_t j = 0; j < rows; j++) {
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++) {
+            __m512 a = load16(v + j * v_bytes + l * LANES * size, type, mask);
+#pragma GCC unroll 8
+            for (int i = 0; i < tokens; i++)
+                sum[i][l] = _mm512_fmadd_ps(_mm512_set1_ps(p[i * p_stride + j]), a, sum[i][l]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < tokens; i++)
+#pragma GCC unroll 8
+        for (int l = 0; l < vectors; l++)
+            _mm512_mask_storeu_ps(y + i * y_stride + l * LANES, mask, sum[i][l]);
+}
+
+static inline __attribute__((always_inline)) void mix(float *y, const float *p, int64_t p_stride,
+                                                      int64_t n, wane_mat v, wane_dtype type)
+{
+    int64_t d = v.cols, bytes = v.stride * (type == WANE_F32 ? 4 : 2);
+    for (int64_t i = 0, tokens; i < n; i += tokens) {
+        tokens = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
+        for (int64_t c = 0, width; c < d; c += width) {
+            float *to = y + i * d + c;
+            const float *from = p + i * p_stride;
+            const char *rows = cpu_at(v, 0, c);
+            width = d - c >= 4 * LANES ? 4 * LANES : cpu_min(LANES, d - c);
+            __mmask16 mask = width < LANES ? (__mmask16)((1u << width) - 1) : 0xffff;
+            if (width == 4 * LANES) {
+                if (tokens == 4)
+                    mix_block(to, d, from, p_stride, rows, bytes, v.rows, type, 0xffff, 4, 4);
+                else if (tokens == 2)
+                    mix_block(to, d, from, p_stride, rows, bytes, v.rows, type, 0xffff, 2, 4);
+                else
+                    mix_block(to, d, from, p_stride, rows, bytes, v.rows, type, 0xffff, 1, 4);
+            } else {
+                for (int64_t l = 0; l < tokens; l++)
+                    mix_block(to + l * d, d, from + l * p_stride, p_stride, rows, bytes, v.rows,
+                              type, mask, 1, 1);
+            }
+        }
+    }
+}
+
+void cpu_mix_avx512(float *y, const float *p, int64_t p_stride, int64_t n, wane_mat v)
+{
+    switch (v.dtype) {
+    case WANE_F32: mix(y, p, p_stride, n, v, WANE_F32); break;
+    case WANE_F16: mix(y, p, p_stride, n, v, WANE_F16); break;
+    default: mix(y, p, p_stride, n, v, WANE_BF16); break;
     }
 }
