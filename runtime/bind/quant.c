@@ -168,7 +168,8 @@ static int l_bytes(lua_State *L)
     wane_plan p;
     wane_model *m = wane_check_model(L, 1);
     check_plan_table(L, 2, &p);
-    lua_pushinteger(L, (lua_Integer)wane_quantize_bytes(m, &p));
+    uint64_t beside;
+    lua_pushinteger(L, (lua_Integer)wane_quantize_bytes(m, &p, &beside));
     return 1;
 }
 
@@ -324,7 +325,8 @@ static int l_calibrate(lua_State *L)
         luaL_checkoption(L, 5, "unique", names) ? WANE_WEIGH_ALL : WANE_WEIGH_UNIQUE;
     lua_settop(L, 5);
     wane_sequence *s = check_texts(L, 3, &count);
-    uint64_t reserve = wane_quantize_bytes(m, &p);
+    uint64_t reserve;
+    wane_quantize_bytes(m, &p, &reserve);
     wane_box *box = wane_newbox(L, &calib_type);
     WANE_TRY(L, e, wane_calib_new(wane_check_model(L, 1), s, count, weighing, reserve, &c, &e));
     box->p = c;

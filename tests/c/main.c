@@ -22,6 +22,7 @@ static const struct {
     {"faults", test_faults},
     {"bind", test_bind},
     {"quant", test_quant},
+    {"quantize", test_quantize},
     {"generate", test_generate},
     {"tokenizer", test_tokenizer},
     {"kernels", test_kernels},

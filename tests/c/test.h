@@ -37,6 +37,7 @@ int test_bind(void);
 int test_safetensors(void);
 int test_tensor(void);
 int test_quant(void);
+int test_quantize(void);
 int test_generate(void);
 int test_tokenizer(void);
 int test_kernels(void);

@@ -1,5 +1,6 @@
-/* test_quant.c - methods on single matrices against float64 references (tests/reference/matrices.py,
- * matrices_more.py), folding, plans, and every allocation's failure. */
+/* test_quant.c - methods on single matrices against float64 references
+ * (tests/reference/matrices.py, matrices_more.py), folding, plans, and every allocation's failure.
+ */
 #include "tests/c/test.h"
 
 #include <jansson.h>
@@ -31,7 +32,8 @@ static wane_safetensors *open_reference(const char *name)
 }
 
 /* Bytes of the entry MATRIX.KEY, and its shape. */
-static void *entry(const wane_safetensors *f, const char *matrix, const char *key, const wane_entry **out)
+static void *entry(const wane_safetensors *f, const char *matrix, const char *key,
+                   const wane_entry **out)
 {
     char name[128];
     wane_err e;
@@ -45,7 +47,8 @@ static void *entry(const wane_safetensors *f, const char *matrix, const char *ke
     return data;
 }
 
-/* A float64 entry as an F32 tensor (rows, cols), divided row and column by s [cols], may be NULL. */
+/* A float64 entry as an F32 tensor (rows, cols), divided row and column by s [cols], may be NULL.
+ */
 static wane_tensor *number_entry(wane_device *d, const wane_safetensors *f, const char *matrix,
                                  const char *key, const double *s)
 {
@@ -84,7 +87,8 @@ static wane_stats *stats_entry(wane_device *d, const wane_safetensors *f, const 
 {
     wane_stats *stats;
     wane_err e;
-    wane_tensor *h = number_entry(d, f, matrix, "h", s), *mean = number_entry(d, f, matrix, "mean_abs_x", NULL),
+    wane_tensor *h = number_entry(d, f, matrix, "h", s),
+                *mean = number_entry(d, f, matrix, "mean_abs_x", NULL),
                 *max = number_entry(d, f, matrix, "max_abs_x", NULL);
     if (wane_stats_from(d, h, mean, max, 7, &stats, &e)) fail_msg("%s", e.message);
     wane_tensor_release(h);
@@ -129,7 +133,8 @@ static double difference(const wane_quantized *q, const uint8_t *expected)
     size_t count = (size_t)(q->m * q->k), wrong = 0;
     uint8_t *got = malloc(count);
     assert_int_equal(wane_tensor_new2(d, WANE_U8, q->m, q->k, &codes, &e), WANE_OK);
-    assert_int_equal(WANE_CALL(d, &e, unpack, wane_tensor_mat(codes), wane_quantized_mat(q)), WANE_OK);
+    assert_int_equal(WANE_CALL(d, &e, unpack, wane_tensor_mat(codes), wane_quantized_mat(q)),
+                     WANE_OK);
     assert_int_equal(wane_tensor_get(codes, got, &e), WANE_OK);
     for (size_t i = 0; i < count; i++) wrong += got[i] != expected[i];
     wane_tensor_release(codes);
@@ -138,8 +143,8 @@ static double difference(const wane_quantized *q, const uint8_t *expected)
 }
 
 /* Codes and error of one method on one matrix against KEY of the reference. */
-static void check_codes(wane_device *d, const wane_safetensors *f, const json_t *errors, const char *matrix,
-                        const char *key, const wane_plan *p)
+static void check_codes(wane_device *d, const wane_safetensors *f, const json_t *errors,
+                        const char *matrix, const char *key, const wane_plan *p)
 {
     char name[128];
     wane_err e;
@@ -184,7 +189,8 @@ static void golden_codes(void **state)
     for (int m = 0; m < 2; m++) {
         for (int g = 0; g < 2; g++) {
             char key[64];
-            setting common[] = {{"bits", grid[g][0]}, {"group_size", grid[g][1]}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+            setting common[] = {
+                {"bits", grid[g][0]}, {"group_size", grid[g][1]}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
             wane_plan p = plan_of("hqq", common, true);
             snprintf(key, sizeof key, "hqq.w%gg%g", grid[g][0], grid[g][1]);
             check_codes(d, f, errors, matrices[m], key, &p);
@@ -197,8 +203,8 @@ static void golden_codes(void **state)
                 for (int order = 0; order < 2; order++) {
                     common[3] = (setting){"order", order};
                     p = plan_of("gptq", common, false);
-                    snprintf(key, sizeof key, "gptq%s.w%gg%g.%s", order ? "_ordered" : "", grid[g][0],
-                             grid[g][1], suffix);
+                    snprintf(key, sizeof key, "gptq%s.w%gg%g.%s", order ? "_ordered" : "",
+                             grid[g][0], grid[g][1], suffix);
                     check_codes(d, f, errors, matrices[m], key, &p);
                 }
                 common[3].name = NULL;
@@ -212,8 +218,8 @@ static void golden_codes(void **state)
 }
 
 /* The method's scale for one matrix, on the host; free. */
-static float *scale_of(wane_device *d, const wane_safetensors *f, const char *matrix, const wane_plan *p,
-                       int64_t *k, wane_result *r)
+static float *scale_of(wane_device *d, const wane_safetensors *f, const char *matrix,
+                       const wane_plan *p, int64_t *k, wane_result *r)
 {
     wane_err e;
     wane_tensor *w = weight_entry(d, f, matrix), *s;
@@ -231,8 +237,8 @@ static float *scale_of(wane_device *d, const wane_safetensors *f, const char *ma
 }
 
 /* Error of rounding w * s to nearest, for inputs divided by s. */
-static double rounded_error(wane_device *d, const wane_safetensors *f, const char *matrix, const float *s,
-                            int64_t k)
+static double rounded_error(wane_device *d, const wane_safetensors *f, const char *matrix,
+                            const float *s, int64_t k)
 {
     wane_err e;
     wane_result r;
@@ -279,9 +285,11 @@ static void golden_awq(void **state)
         wane_plan p = plan_of("awq", (setting[]){{NULL, 0}}, false);
         free(scale_of(d, f, matrices[m], &p, &k, &r));
         snprintf(key, sizeof key, "%s.awq", matrices[m]);
-        double best = json_number_value(json_object_get(json_object_get(errors, key), "best_ratio"));
+        double best =
+            json_number_value(json_object_get(json_object_get(errors, key), "best_ratio"));
         assert_int_equal(r.notes, 1);
-        if (fabs(r.note[0].value - best) > 1e-9) fail_msg("ratio %g, not %g", r.note[0].value, best);
+        if (fabs(r.note[0].value - best) > 1e-9)
+            fail_msg("ratio %g, not %g", r.note[0].value, best);
         free(expected);
     }
     json_decref(errors);
