@@ -10,7 +10,7 @@
 
 #include "runtime/base/units.h"
 
-enum { ROWS_MOST = 8192, STAGES = 4 };
+enum { ROWS_MOST = 8192, SAMPLE = 2048, STAGES = 4 };
 
 /* What a batch needs on the device, from one allocation. */
 typedef struct {
@@ -419,12 +419,19 @@ static wane_status add_squares(wane_device *d, wane_mat y, wane_mat weight, wane
     return s;
 }
 
+/* Every so many-th row. */
+static wane_mat thin(wane_mat m, int64_t every)
+{
+    return (wane_mat){m.data, m.dtype, (m.rows + every - 1) / every, m.cols, m.stride * every};
+}
+
 wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat q, double *error,
                                double *norm, wane_err *e)
 {
     wane_device *d = c->model->device;
     wane_tensor *buffer = NULL;
     space sp;
+    int64_t every = c->start[c->batches->count] / SAMPLE + 1;
     *error = *norm = 0;
     if (c->stage < 0 || c->stage >= STAGES ||
         w.cols != wane_stage_width(c->model->config, c->stage) || w.rows > c->width)
@@ -434,18 +441,17 @@ wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat 
         st = wane_device_poll(d, e);
         if (!st) st = load_batch(c, buffer, b, c->stage, &sp, e);
         if (st) break;
-        wane_mat line = carve(&sp, WANE_F32, sp.in.rows, 1);
-        wane_mat y = {sp.out.data, WANE_F32, sp.in.rows, w.rows, w.rows};
-        wane_mat z = {sp.other.data, WANE_F32, sp.in.rows, w.rows, w.rows};
-        st = WANE_CALL(d, e, matmul, y, sp.in, w);
-        if (!st) st = add_squares(d, y, sp.weight, line, norm, e);
-        if (!st && s.data) st = WANE_CALL(d, e, binary, sp.in, sp.in, s, WANE_DIV);
-        if (!st) st = WANE_CALL(d, e, qmatmul, z, sp.in, q);
+        wane_mat x = thin(sp.in, every), weight = thin(sp.weight, every);
+        wane_mat line = carve(&sp, WANE_F32, x.rows, 1);
+        wane_mat y = {sp.out.data, WANE_F32, x.rows, w.rows, w.rows};
+        wane_mat z = {sp.other.data, WANE_F32, x.rows, w.rows, w.rows};
+        st = WANE_CALL(d, e, matmul, y, x, w);
+        if (!st) st = add_squares(d, y, weight, line, norm, e);
+        if (!st && s.data) st = WANE_CALL(d, e, binary, x, x, s, WANE_DIV);
+        if (!st) st = WANE_CALL(d, e, qmatmul, z, x, q);
         if (!st) st = WANE_CALL(d, e, binary, z, z, y, WANE_SUB);
-        if (!st) st = add_squares(d, z, sp.weight, line, error, e);
+        if (!st) st = add_squares(d, z, weight, line, error, e);
     }
     wane_tensor_release(buffer);
-    *error /= c->weight;
-    *norm /= c->weight;
     return st;
 }

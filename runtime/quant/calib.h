@@ -66,8 +66,9 @@ wane_status wane_calib_step(wane_calib *, const wane_layer *, int number, int st
 /* From here on the stage's input is x / s, as what makes it was folded. s F32 (1,k) is retained. */
 void wane_calib_divide(wane_calib *, wane_tensor *s);
 
-/* Mean over the tokens of |y - x w^T|^2 and of |x w^T|^2, for the stage's input x: y by q from x /
- * s (s may be empty), with activations rounded where q rounds them. */
+/* Sums over tokens of |y - x w^T|^2 and of |x w^T|^2, for the stage's input x: y by q from x / s
+ * (s may be empty), with activations rounded where q rounds them. On about 2048 rows, evenly
+ * spread, and the same ones every time. */
 wane_status wane_calib_compare(wane_calib *, wane_mat w, wane_mat s, wane_qmat q, double *error,
                                double *norm, wane_err *e);
 

@@ -137,11 +137,13 @@ static wane_status round_to_nearest(wane_job *j, wane_qmat q, wane_mat w, wane_e
 static wane_status loss_of(wane_stage *st, int i, wane_qmat q, wane_mat w, wane_mat work,
                            double *loss, wane_err *e)
 {
-    wane_mat none = {0};
+    wane_mat none = {0}, s = st->s ? wane_tensor_mat(st->s) : none;
     double norm;
-    if (q.act_bits && st->calib)
-        return wane_calib_compare(st->calib, st->w[i], st->s ? wane_tensor_mat(st->s) : none, q,
-                                  loss, &norm, e);
+    if (q.act_bits && st->calib) {
+        wane_status status = wane_calib_compare(st->calib, st->w[i], s, q, loss, &norm, e);
+        *loss *= norm > 0 ? st->norm[i] / norm : 1; /* a sample's, as if of all tokens */
+        return status;
+    }
     return wane_job_loss(&st->job, q, w, none, work, loss, e);
 }
 
@@ -161,16 +163,16 @@ static wane_status measure(wane_stage *st, int i, wane_err *e)
     wane_mat w = wane_job_take(j, WANE_F32, st->w[i].rows, j->k);
     wane_mat work = wane_job_take(j, WANE_F32, w.rows, j->k),
              sum = wane_job_take(j, WANE_F32, 1, 1);
-    float norm;
+    float norm = 0;
     wane_status s = load(st, i, w, e);
     if (!s) s = WANE_CALL(j->device, e, gram_error, sum, w, j->gram);
     if (!s) s = WANE_CALL(j->device, e, get, &norm, sum.data, sizeof norm);
+    st->norm[i] = norm;
     j->scratch_used -= wane_mat_bytes(WANE_F32, 1, 1);
     wane_qmat q = wane_job_take_grid(j, w.rows, j->k);
     if (!s) s = round_to_nearest(j, q, w, e);
     if (!s) s = loss_of(st, i, q, w, work, &st->rtn[i], e);
     j->scratch_used = 0;
-    st->norm[i] = norm;
     if (!s && !(isfinite(norm) && isfinite(st->rtn[i]))) s = not_finite(st, i, e);
     return s;
 }

@@ -67,8 +67,9 @@ static wane_tensor *number_entry(wane_device *d, const wane_safetensors *f, cons
     return out;
 }
 
-/* The weight in F32, so that scales are too. */
-static wane_tensor *weight_entry(wane_device *d, const wane_safetensors *f, const char *matrix)
+/* The weight as it is stored, or in F32, so that scales are too. */
+static wane_tensor *weight_entry(wane_device *d, const wane_safetensors *f, const char *matrix,
+                                 bool as_stored)
 {
     char name[64];
     wane_tensor *stored, *w;
@@ -77,6 +78,7 @@ static wane_tensor *weight_entry(wane_device *d, const wane_safetensors *f, cons
     const wane_entry *t = wane_safetensors_find(f, name);
     assert_non_null(t);
     assert_int_equal(wane_safetensors_load(f, t, d, &stored, &e), WANE_OK);
+    if (as_stored) return stored;
     assert_int_equal(wane_tensor_copy_to(stored, d, WANE_F32, &w, &e), WANE_OK);
     wane_tensor_release(stored);
     return w;
@@ -142,31 +144,40 @@ static double difference(const wane_quantized *q, const uint8_t *expected)
     return (double)wrong / (double)count;
 }
 
-/* Codes and error of one method on one matrix against KEY of the reference. */
-static void check_codes(wane_device *d, const wane_safetensors *f, const json_t *errors,
-                        const char *matrix, const char *key, const wane_plan *p)
+/* Codes and error of one method on one matrix against KEY of the reference; with scales of F32, or
+ * as the weight is stored. Gives the codes and what was noted. */
+static wane_quantized *check_codes(wane_device *d, const wane_safetensors *f, const json_t *errors,
+                                   const char *matrix, const char *key, const wane_plan *p,
+                                   bool stored, wane_result *r)
 {
     char name[128];
     wane_err e;
-    wane_result r;
     wane_quantized *q;
-    wane_tensor *w = weight_entry(d, f, matrix);
+    wane_tensor *w = weight_entry(d, f, matrix, stored);
     wane_stats *stats = stats_entry(d, f, matrix, NULL);
     wane_stage *st = stage_of(p, w, stats);
-    if (wane_stage_encode(st, 0, &q, &r, &e)) fail_msg("%s", e.message);
+    if (wane_stage_encode(st, 0, &q, r, &e)) fail_msg("%s", e.message);
     snprintf(name, sizeof name, "%s.codes", key);
     uint8_t *expected = entry(f, matrix, name, NULL);
     double wrong = difference(q, expected);
     if (!(wrong <= 1e-3)) fail_msg("%s.%s: %g of the codes differ", matrix, key, wrong);
     snprintf(name, sizeof name, "%s.%s", matrix, key);
     double error = json_number_value(json_object_get(errors, name));
-    if (!(fabs(r.error / error - 1) < 2e-3)) fail_msg("%s: error %g, not %g", name, r.error, error);
-    if (r.fallback) fail_msg("%s: fell back", name);
+    if (!(fabs(r->error / error - 1) < 5e-3)) /* ties */
+        fail_msg("%s: error %g, not %g", name, r->error, error);
+    if (r->fallback) fail_msg("%s: fell back", name);
     free(expected);
-    wane_quantized_release(q);
     wane_stage_free(st);
     wane_stats_release(stats);
     wane_tensor_release(w);
+    return q;
+}
+
+static void check_only(wane_device *d, const wane_safetensors *f, const json_t *errors,
+                       const char *matrix, const char *key, const wane_plan *p)
+{
+    wane_result r;
+    wane_quantized_release(check_codes(d, f, errors, matrix, key, p, false, &r));
 }
 
 static json_t *open_errors(const char *name)
@@ -193,19 +204,19 @@ static void golden_codes(void **state)
                 {"bits", grid[g][0]}, {"group_size", grid[g][1]}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
             wane_plan p = plan_of("hqq", common, true);
             snprintf(key, sizeof key, "hqq.w%gg%g", grid[g][0], grid[g][1]);
-            check_codes(d, f, errors, matrices[m], key, &p);
+            check_only(d, f, errors, matrices[m], key, &p);
             for (int symmetric = 0; symmetric < 2; symmetric++) {
                 const char *suffix = symmetric ? "sym" : "asym";
                 common[2] = (setting){"symmetric", symmetric};
                 p = plan_of("rtn", common, false);
                 snprintf(key, sizeof key, "rtn.w%gg%g.%s", grid[g][0], grid[g][1], suffix);
-                check_codes(d, f, errors, matrices[m], key, &p);
+                check_only(d, f, errors, matrices[m], key, &p);
                 for (int order = 0; order < 2; order++) {
                     common[3] = (setting){"order", order};
                     p = plan_of("gptq", common, false);
                     snprintf(key, sizeof key, "gptq%s.w%gg%g.%s", order ? "_ordered" : "",
                              grid[g][0], grid[g][1], suffix);
-                    check_codes(d, f, errors, matrices[m], key, &p);
+                    check_only(d, f, errors, matrices[m], key, &p);
                 }
                 common[3].name = NULL;
             }
@@ -222,7 +233,7 @@ static float *scale_of(wane_device *d, const wane_safetensors *f, const char *ma
                        const wane_plan *p, int64_t *k, wane_result *r)
 {
     wane_err e;
-    wane_tensor *w = weight_entry(d, f, matrix), *s;
+    wane_tensor *w = weight_entry(d, f, matrix, false), *s;
     wane_stats *stats = stats_entry(d, f, matrix, NULL);
     wane_stage *st = stage_of(p, w, stats);
     if (wane_stage_scale(st, &s, r, &e)) fail_msg("%s", e.message);
@@ -245,7 +256,7 @@ static double rounded_error(wane_device *d, const wane_safetensors *f, const cha
     wane_quantized *q;
     double *exact = malloc((size_t)k * sizeof *exact);
     int64_t shape[2] = {1, k};
-    wane_tensor *w = weight_entry(d, f, matrix), *scale, *scaled;
+    wane_tensor *w = weight_entry(d, f, matrix, false), *scale, *scaled;
     wane_plan p = plan_of("rtn", (setting[]){{NULL, 0}}, false);
     for (int64_t i = 0; i < k; i++) exact[i] = s[i];
     assert_int_equal(wane_tensor_from(d, WANE_F32, 2, shape, s, WANE_F32, &scale, &e), WANE_OK);
@@ -318,12 +329,124 @@ static void golden_smoothquant(void **state)
     wane_device_release(d);
 }
 
+static void golden_grids(void **state)
+{
+    (void)state;
+    static const struct {
+        double bits, group;
+        const char *name;
+    } grid[] = {
+        {2, 32, "w2g32"}, {8, 64, "w8g64"}, {4, -1, "w4row"}, {8, -1, "w8row"}, {3, -1, "w3row"}};
+    wane_device *d = open_device();
+    wane_safetensors *f = open_reference("matrices_more");
+    json_t *errors = open_errors("matrices_more");
+    for (size_t g = 0; g < sizeof grid / sizeof *grid; g++) {
+        char key[64];
+        setting common[] = {
+            {"bits", grid[g].bits}, {"group_size", grid[g].group}, {NULL, 0}, {NULL, 0}};
+        wane_plan p = plan_of("hqq", common, false);
+        snprintf(key, sizeof key, "hqq.%s", grid[g].name);
+        check_only(d, f, errors, "small", key, &p);
+        for (int symmetric = 0; symmetric < 2; symmetric++) {
+            common[2] = (setting){"symmetric", symmetric};
+            for (int method = 0; method < 2; method++) {
+                p = plan_of(method ? "gptq" : "rtn", common, false);
+                snprintf(key, sizeof key, "%s.%s.%s", p.method->name, grid[g].name,
+                         symmetric ? "sym" : "asym");
+                check_only(d, f, errors, "small", key, &p);
+            }
+        }
+    }
+    for (int symmetric = 0; symmetric < 2; symmetric++) { /* scales of bf16, codes taken on them */
+        wane_result r;
+        wane_plan p = plan_of(
+            "rtn", (setting[]){{"group_size", 32}, {"symmetric", symmetric}, {NULL, 0}}, false);
+        wane_quantized *q =
+            check_codes(d, f, errors, "small",
+                        symmetric ? "rtn_bf16.w4g32.sym" : "rtn_bf16.w4g32.asym", &p, true, &r);
+        assert_int_equal(q->scale->dtype, WANE_BF16);
+        wane_quantized_release(q);
+    }
+    json_decref(errors);
+    wane_safetensors_close(f);
+    assert_int_equal(d->live, d->scratch);
+    wane_device_release(d);
+}
+
+static void golden_clip(void **state)
+{
+    (void)state;
+    static const double grid[][2] = {{4, 64}, {2, 32}};
+    wane_device *d = open_device();
+    wane_safetensors *f = open_reference("matrices_more");
+    json_t *errors = open_errors("matrices_more");
+    for (int g = 0; g < 2; g++) {
+        char key[32], name[64];
+        const wane_entry *t;
+        wane_result r;
+        double sum = 0;
+        wane_plan p = plan_of(
+            "awq", (setting[]){{"bits", grid[g][0]}, {"group_size", grid[g][1]}, {NULL, 0}}, false);
+        snprintf(key, sizeof key, "clip.w%gg%g", grid[g][0], grid[g][1]);
+        wane_quantized_release(check_codes(d, f, errors, "small", key, &p, false, &r));
+        snprintf(name, sizeof name, "%s.factor", key);
+        float *factor = entry(f, "small", name, &t);
+        size_t count = (t->end - t->begin) / sizeof *factor;
+        for (size_t i = 0; i < count; i++) sum += factor[i];
+        assert_string_equal(r.note[0].name, "clip");
+        assert_true(fabs(r.note[0].value - sum / (double)count) < 1e-3);
+        free(factor);
+    }
+    json_decref(errors);
+    wane_safetensors_close(f);
+    wane_device_release(d);
+}
+
+/* Codes, and the product in integers with activations rounded by token. */
+static void golden_bytes(void **state)
+{
+    (void)state;
+    wane_device *d = open_device();
+    wane_safetensors *f = open_reference("matrices_more");
+    json_t *errors = open_errors("matrices_more");
+    const wane_entry *t;
+    wane_err e;
+    wane_result r;
+    wane_tensor *x, *y;
+    wane_plan p = plan_of("smoothquant", (setting[]){{NULL, 0}}, false);
+    wane_quantized *q = check_codes(d, f, errors, "small", "w8a8", &p, false, &r);
+    assert_int_equal(q->act_bits, 8);
+    float *rows = entry(f, "small", "x", &t), *expected = entry(f, "small", "w8a8.y", NULL);
+    assert_int_equal(wane_tensor_from(d, WANE_F32, 2, t->shape, rows, WANE_F32, &x, &e), WANE_OK);
+    assert_int_equal(wane_tensor_new2(d, WANE_F32, t->shape[0], q->m, &y, &e), WANE_OK);
+    assert_int_equal(
+        WANE_CALL(d, &e, qmatmul, wane_tensor_mat(y), wane_tensor_mat(x), wane_quantized_mat(q)),
+        WANE_OK);
+    size_t count = (size_t)wane_tensor_count(y);
+    float *got = malloc(count * sizeof *got);
+    assert_int_equal(wane_tensor_get(y, got, &e), WANE_OK);
+    double wrong = 0, all = 0;
+    for (size_t i = 0; i < count; i++) {
+        wrong += ((double)got[i] - expected[i]) * ((double)got[i] - expected[i]);
+        all += (double)expected[i] * expected[i];
+    }
+    /* a tie of float64 may be none in float32, and one code of 127 is a step */
+    if (!(sqrt(wrong / all) < 1e-3)) fail_msg("products differ by %g", sqrt(wrong / all));
+    free(rows), free(expected), free(got);
+    wane_tensor_release(x);
+    wane_tensor_release(y);
+    wane_quantized_release(q);
+    json_decref(errors);
+    wane_safetensors_close(f);
+    wane_device_release(d);
+}
+
 int test_quant(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_codes),
-        cmocka_unit_test(golden_awq),
-        cmocka_unit_test(golden_smoothquant),
+        cmocka_unit_test(golden_codes),       cmocka_unit_test(golden_awq),
+        cmocka_unit_test(golden_smoothquant), cmocka_unit_test(golden_grids),
+        cmocka_unit_test(golden_clip),        cmocka_unit_test(golden_bytes),
     };
     return cmocka_run_group_tests_name("quant", tests, NULL, NULL);
 }
