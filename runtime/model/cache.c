@@ -79,6 +79,30 @@ int64_t wane_cache_free_pages(const wane_cache *c)
     return c->n_free;
 }
 
+wane_status wane_cache_grow(wane_cache *c, int64_t pages, wane_err *e)
+{
+    if (pages <= c->pages) return WANE_OK;
+    int32_t *nodes = NULL, *fill = NULL;
+    if (pages <= INT32_MAX / WANE_PAGE) {
+        nodes = calloc((size_t)pages, sizeof *nodes);
+        fill = calloc((size_t)pages, sizeof *fill);
+    }
+    if (!nodes || !fill) {
+        free(nodes);
+        free(fill);
+        return wane_fail(e, WANE_EOOM, "cache: no host memory for %" PRId64 " pages", pages);
+    }
+    memcpy(nodes, c->nodes, (size_t)c->pages * sizeof *nodes);
+    memcpy(fill, c->fill, (size_t)c->pages * sizeof *fill);
+    free(c->nodes);
+    free(c->fill);
+    c->nodes = nodes;
+    c->fill = fill;
+    c->n_free += pages - c->pages;
+    c->pages = pages;
+    return WANE_OK;
+}
+
 /* The row after which node's next token would best lie; -1: none yet. */
 static int64_t last_row(const wane_leaf *n)
 {

@@ -17,6 +17,8 @@ typedef struct wane_leaf wane_leaf;
 wane_status wane_cache_new(int64_t pages, wane_cache **out, wane_err *e);
 void wane_cache_free(wane_cache *); /* with all leaves; NULL is fine */
 int64_t wane_cache_free_pages(const wane_cache *);
+/* More pages, behind those that are there. */
+wane_status wane_cache_grow(wane_cache *, int64_t pages, wane_err *e);
 
 /* A sequence comes in: rows for count >= 1 tokens. The first *shared of them (never the last) have
  * rows already; what other sequences have not computed yet is theirs to compute first. *out NULL:

@@ -11,7 +11,8 @@
  * again when it returns, and its text is the same. The pool holds at least one answer of full
  * length where that fits, so the oldest always ends. Where it does not fit, max_tokens is taken as
  * what it is, a bound far above most answers: the pool is what fits, and only an answer that really
- * outgrows it, alone, is out of memory. */
+ * outgrows it, alone, is out of memory. The pool grows as answers need it, up to what was planned,
+ * so that the memory taken is about the memory used. */
 #include "runtime/model/forward.h"
 
 #include <inttypes.h>
@@ -48,9 +49,9 @@ typedef struct {
     int *live, n_live;       /* [batch] slots in order of entry */
     int batch;
 
-    int64_t longest; /* tokens of the longest answer with its prompt */
-    int64_t pages;
-    uint64_t whole; /* bytes that one answer of full length takes at least */
+    int64_t longest;     /* tokens of the longest answer with its prompt */
+    int64_t pages, most; /* of the pool: now, and as many as it may have */
+    uint64_t whole;      /* bytes that one answer of full length takes at least */
     wane_sizes sizes;
     wane_workspace work;
     wane_cache *cache;
@@ -59,7 +60,7 @@ typedef struct {
     int32_t *token, *position, *row; /* [sizes.rows] */
     wane_run *runs;                  /* [sizes.runs] */
     wane_span *spans;                /* [sizes.spans] */
-    wane_span *own, *before;         /* [pages] */
+    wane_span *own, *before;         /* [most] */
     int32_t *last, *next;            /* [batch] last rows of answers that get a token; the tokens */
     int *asking;                     /* [batch] their slots */
     int64_t n_rows;
@@ -149,8 +150,8 @@ static wane_status too_short(const generator *g, wane_err *e)
 }
 
 /* Sizes that fit what is free: first one answer of full length, or where that is too much, half of
- * the room for answers as they come, but a page more than the longest prompt; then as many pages
- * as all answers could use. */
+ * the room for answers as they come, but a page more than the longest prompt; then as many more
+ * pages as all answers could use. */
 static wane_status plan(generator *g, wane_err *e)
 {
     const wane_config *c = g->model->config;
@@ -182,17 +183,20 @@ static wane_status plan(generator *g, wane_err *e)
     }
     if (useful > g->batch * (pages_of(g->longest) + 1))
         useful = g->batch * (pages_of(g->longest) + 1);
-    uint64_t more = (room - bytes) / page;
+    /* while the pool grows, one of its matrices is there twice */
+    page += page / (uint64_t)(2 * c->layers);
+    uint64_t more = (room - bytes) / page, twice = (uint64_t)(g->pages / (2 * c->layers)) + 1;
+    more -= more < twice ? more : twice;
+    g->most = g->pages;
     if (useful > g->pages)
-        g->pages += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
-    g->sizes.pool_rows = g->pages * WANE_PAGE;
-    g->sizes.spans = (int)g->pages + 4 * g->batch;
+        g->most += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
+    g->sizes.spans = (int)g->most + 4 * g->batch;
     return WANE_OK;
 }
 
 static wane_status allocate(generator *g, wane_err *e)
 {
-    size_t batch = (size_t)g->batch, rows = (size_t)g->sizes.rows, pages = (size_t)g->pages;
+    size_t batch = (size_t)g->batch, rows = (size_t)g->sizes.rows, most = (size_t)g->most;
     g->longest++; /* the last token of an answer needs no row, but a place */
     g->queue = calloc((size_t)g->n, sizeof *g->queue);
     g->ids = calloc(batch * (size_t)g->longest, sizeof *g->ids);
@@ -203,8 +207,8 @@ static wane_status allocate(generator *g, wane_err *e)
     g->row = calloc(rows, sizeof *g->row);
     g->runs = calloc((size_t)g->sizes.runs, sizeof *g->runs);
     g->spans = calloc((size_t)g->sizes.spans, sizeof *g->spans);
-    g->own = calloc(pages, sizeof *g->own);
-    g->before = calloc(pages, sizeof *g->before);
+    g->own = calloc(most, sizeof *g->own);
+    g->before = calloc(most, sizeof *g->before);
     g->last = calloc(batch, sizeof *g->last);
     g->next = calloc(batch, sizeof *g->next);
     g->asking = calloc(batch, sizeof *g->asking);
@@ -298,6 +302,20 @@ static wane_status put_back(generator *g, wane_err *e)
     return WANE_OK;
 }
 
+/* A larger pool; false where it stays as it is, which costs time and no answer. */
+static bool grow(generator *g)
+{
+    int64_t pages = g->pages < g->most / 2 ? 2 * g->pages : g->most;
+    if (pages == g->pages) return false;
+    if (wane_pass_grow(g->work.pass, pages * WANE_PAGE, NULL) ||
+        wane_cache_grow(g->cache, pages, NULL)) {
+        g->most = g->pages;
+        return false;
+    }
+    g->pages = pages;
+    return true;
+}
+
 /* The next prompt in the queue enters; *full: it has to wait. */
 static wane_status enter(generator *g, bool *full, wane_err *e)
 {
@@ -312,8 +330,9 @@ static wane_status enter(generator *g, bool *full, wane_err *e)
     memcpy(a->ids, g->prompts[index].ids, (size_t)a->prompt * sizeof *a->ids);
     if (r->count) memcpy(a->ids + a->prompt, r->ids, (size_t)r->count * sizeof *a->ids);
     /* a page for each of the living, or the next step would put it back */
-    wane_status status =
-        wane_cache_enter(g->cache, a->ids, a->count, g->n_live, &a->leaf, &a->done, e);
+    wane_status status;
+    do status = wane_cache_enter(g->cache, a->ids, a->count, g->n_live, &a->leaf, &a->done, e);
+    while (!status && !a->leaf && grow(g));
     if (!status && !a->leaf && g->n_live == 0) {
         wane_cache_drop_unused(g->cache);
         status = wane_cache_enter(g->cache, a->ids, a->count, 0, &a->leaf, &a->done, e);
@@ -396,7 +415,9 @@ static wane_status accept(generator *g, int s, int32_t id, wane_err *e)
     if (is_stop(g, id)) return finish(g, s, WANE_FINISH_STOP, e);
     a->ids[a->count++] = id;
     if (ends(g, a, &how)) return finish(g, s, how, e);
-    wane_status status = wane_cache_append(g->cache, a->leaf, id, &row, e);
+    wane_status status;
+    do status = wane_cache_append(g->cache, a->leaf, id, &row, e);
+    while (!status && row < 0 && grow(g));
     if (!status && row < 0) {
         wane_cache_drop_unused(g->cache);
         status = wane_cache_append(g->cache, a->leaf, id, &row, e);

@@ -98,6 +98,32 @@ void wane_pass_free(wane_pass *p)
     free(p);
 }
 
+static wane_status grow_pool(wane_device *d, wane_tensor **pool, int64_t rows, wane_err *e)
+{
+    wane_tensor *larger;
+    wane_mat old = wane_tensor_mat(*pool);
+    if (old.rows >= rows) return WANE_OK;
+    wane_status s = wane_tensor_new2(d, WANE_F32, rows, old.cols, &larger, e);
+    if (s) return s;
+    s = WANE_CALL(d, e, copy, wane_tensor_mat(larger).data, old.data, wane_tensor_bytes(*pool));
+    wane_tensor_release(s ? larger : *pool);
+    if (!s) *pool = larger;
+    return s;
+}
+
+wane_status wane_pass_grow(wane_pass *p, int64_t pool_rows, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    if (pool_rows > INT32_MAX)
+        return wane_fail(e, WANE_EARG, "pools of %" PRId64 " rows cannot be", pool_rows);
+    for (int64_t i = 0; i < p->model->config->layers && !s; i++) {
+        s = grow_pool(p->model->device, &p->keys[i], pool_rows, e);
+        if (!s) s = grow_pool(p->model->device, &p->values[i], pool_rows, e);
+    }
+    if (!s && pool_rows > p->pool_rows) p->pool_rows = pool_rows;
+    return s;
+}
+
 /* Kernels trust what they get, so nothing that leads out of a buffer may reach them. */
 static wane_status check_rows(const wane_pass *p, int64_t n, const int32_t *ids,
                               const int32_t *position, const int32_t *row, wane_err *e)
@@ -200,8 +226,8 @@ wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int
     s = WANE_CALL(d, e, embed, x, first_rows(p->ids, n), wane_tensor_mat(m->embedding));
     for (int64_t i = 0; i < m->config->layers && !s; i++) {
         s = wane_device_poll(d, e);
-        b.keys = wane_tensor_mat(p->keys[i]);
-        b.values = wane_tensor_mat(p->values[i]);
+        b.keys = first_rows(p->keys[i], p->pool_rows);
+        b.values = first_rows(p->values[i], p->pool_rows);
         if (!s) s = wane_block_forward(&b, m->layer[i], x, e);
     }
     if (!s) s = WANE_CALL(d, e, rmsnorm, hidden, x, wane_tensor_mat(m->final_norm), m->config->eps);

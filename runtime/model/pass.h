@@ -32,6 +32,10 @@ wane_status wane_pass_new(wane_model *, int64_t rows, int64_t pool_rows, int max
                           int max_spans, wane_pass **out, wane_err *e);
 void wane_pass_free(wane_pass *); /* NULL is fine */
 
+/* Larger pools; the rows that were there keep what they hold. EOOM: the pass works on as it was, though some layers may
+ * have the larger pools already. */
+wane_status wane_pass_grow(wane_pass *, int64_t pool_rows, wane_err *e);
+
 /* Host arrays: ids, position and row have n entries (n at most rows); runs cover all n rows in
  * order. Everything is checked against the pools and the vocabulary: EARG says which entry. Polls
  * the device for an interrupt between blocks; after a failure pool rows named by `row` are spoilt

@@ -118,8 +118,13 @@ static void random_lives(void **state)
         world w = {0};
         wane_err e;
         seed = (uint64_t)round;
-        assert_int_equal(wane_cache_new(PAGES, &w.cache, &e), WANE_OK);
+        assert_int_equal(wane_cache_new(PAGES / 2, &w.cache, &e), WANE_OK);
         for (int step = 0; step < 120; step++) {
+            if (step == 40) {
+                int64_t free_pages = wane_cache_free_pages(w.cache);
+                assert_int_equal(wane_cache_grow(w.cache, PAGES, &e), WANE_OK);
+                assert_int_equal(wane_cache_free_pages(w.cache), free_pages + PAGES - PAGES / 2);
+            }
             sequence *s = &w.s[roll(LIVING)];
             if (!s->leaf) {
                 enter(&w, s, 1 + round % 3);
