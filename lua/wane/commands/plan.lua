@@ -1,0 +1,52 @@
+--- wane plan DIR: what quantizing and evaluating would take, told from the headers before a weight is read.
+local core = require "wane.core"
+
+local spec = {
+  { name = "method", kind = "one of", choices = { "rtn", "awq", "hqq", "gptq", "smoothquant" }, default = "gptq",
+    doc = "how" },
+  { name = "bits", kind = "integer", default = 4, doc = "2, 3, 4 or 8" },
+  { name = "group_size", kind = "integer", default = 64, doc = "columns that share a scale; -1: a whole row" },
+  { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+  { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
+}
+
+-- { what, bytes } in the order of the work; answers and their keys and values take what is left of the budget
+local function steps(wane, model, plan)
+  local scratch = wane.core.device.live()
+  return {
+    { what = "the device's own scratch", bytes = scratch },
+    { what = "quantizing by " .. tostring(plan), bytes = scratch + core.quant.bytes(model, plan) },
+    { what = "evaluating the model as it is", bytes = scratch + model.bytes },
+  }
+end
+
+return {
+  summary = "tell what quantizing and evaluating would take",
+  arguments = { { name = "model", doc = "folder of the model" } },
+  options = spec,
+  json = true,
+  run = function(o)
+    local wane = require "wane"
+    local info = wane.device { name = o.device, memory = o.memory }
+    local model <close> = wane.load(o.model)
+    local plan = wane[o.method] { bits = o.bits, group_size = o.group_size }
+    local room = info.memory or info.total
+    local page = { model = model.dir, device = info.description, memory = room, steps = steps(wane, model, plan) }
+    local fits = true
+    for _, step in ipairs(page.steps) do
+      step.fits = step.bytes <= room
+      fits = fits and step.fits
+    end
+    page.fits = fits
+    if o.json then
+      print(core.json.encode(page, { indent = 2 }))
+    else
+      print(model)
+      for _, step in ipairs(page.steps) do
+        print(("%-48s %12s  %s"):format(step.what, wane.bytes(step.bytes), step.fits and "fits" or "does not fit"))
+      end
+      print(("%-48s %12s"):format("of", wane.bytes(room)))
+    end
+    return fits and 0 or 4
+  end,
+}
