@@ -52,6 +52,8 @@ static inline __attribute__((always_inline)) void block(float *y, int64_t y_stri
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             __m256 b = load8(w + r * w_bytes + at * size, type);
+            if (tokens == 1)
+                _mm_prefetch(w + (rows + r) * w_bytes + at * size, _MM_HINT_T0); /* to come */
 #pragma GCC unroll 8
             for (int i = 0; i < tokens; i++) sum[r][i] = _mm256_fmadd_ps(a[i], b, sum[r][i]);
         }

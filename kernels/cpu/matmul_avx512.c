@@ -34,6 +34,7 @@ static inline __attribute__((always_inline)) void step(__m512 sum[ROWS][TOKENS],
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
         __m512 b = load16(w + r * w_bytes, type, mask);
+        if (tokens == 1) _mm_prefetch(w + (rows + r) * w_bytes, _MM_HINT_T0); /* the rows to come */
 #pragma GCC unroll 8
         for (int i = 0; i < tokens; i++) sum[r][i] = _mm512_fmadd_ps(a[i], b, sum[r][i]);
     }

@@ -54,6 +54,10 @@ block(__m256 sum[ROWS][TOKENS], const float *x, int64_t x_stride, const uint8_t 
     for (int64_t at = first, i = 0; at < last; at += g, i++) {
         __m256 zero[ROWS], part[ROWS][TOKENS];
 #pragma GCC unroll 8
+        for (int r = 0; r < rows;
+             r++) /* the rows that come next: too short for the hardware to see */
+            _mm_prefetch((const char *)w + (rows + r) * w_bytes + at * bits / 8, _MM_HINT_T0);
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             zero[r] = _mm256_set1_ps(grid->zero[r][i]);
 #pragma GCC unroll 8

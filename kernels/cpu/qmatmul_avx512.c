@@ -129,6 +129,10 @@ some_groups(float *y, int64_t y_stride, const float *x, int64_t x_stride, const 
         for (int l = 0; l < tokens; l++) sum[r][l] = _mm512_setzero_ps();
     for (int64_t i = 0; i < count; i++) {
         int64_t at = (first + i) * g;
+#pragma GCC unroll 8
+        for (int r = 0; r < rows;
+             r++) /* the rows that come next: too short for the hardware to see */
+            _mm_prefetch((const char *)w + (rows + r) * w_bytes + at * bits / 8, _MM_HINT_T0);
         if (bits == 8)
             group_of_bytes(sum, x, x_stride, w, w_bytes, at, g, grid, i, rows, tokens);
         else
