@@ -144,7 +144,7 @@ local function answer_weights(tokenizer, messages, ids, answer)
       local before = table.move(messages, 1, i - 1, 1, {})
       local prompt = tokenizer:chat(before, { add_generation_prompt = true, enable_thinking = false })
       before[i] = m
-      local up_to = tokenizer:encode(tokenizer:chat(before, { enable_thinking = false }))
+      local up_to = tokenizer:encode((tokenizer:chat(before, { enable_thinking = false })))
       local first = shared(tokenizer:encode(prompt), up_to) + 1
       for t = first, shared(up_to, ids) do weights[t] = answer end
     end

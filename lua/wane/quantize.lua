@@ -9,7 +9,7 @@ local spec = {
   { name = "out", kind = "string", doc = "folder to save the result in once it is whole" },
   { name = "on_layer", kind = "function", doc = "called with (number from 1, layer) as each layer is finished" },
   { name = "progress", kind = "function", doc = "called with (done, of, name) after each layer" },
-  { name = "prove", kind = "boolean", default = true, doc = "ask the result a question and hold it against its source" },
+  { name = "prove", kind = "boolean", default = true, doc = "ask the result a question, hold it against its source" },
 }
 
 local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input

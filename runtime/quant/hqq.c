@@ -13,7 +13,7 @@
 #include "runtime/quant/quant.h"
 
 static const wane_option options[] = {
-    {"symmetric", WANE_BOOLEAN, 0, 0, 0, "0", "always false: the zero is what hqq fits"},
+    {"symmetric", WANE_BOOLEAN, 0, 0, 1, NULL, "always false: the zero is what hqq fits"},
     {"p", WANE_NUMBER, 0.7, 0.1, 0.99, NULL, "exponent of the error's norm"},
     {"beta", WANE_NUMBER, 10, 1e-3, 1e6, NULL, "first weight of the penalty"},
     {"kappa", WANE_NUMBER, 1.01, 1, 10, NULL, "growth of beta with every iteration"},
@@ -24,7 +24,9 @@ static const wane_option options[] = {
 
 static wane_status settle(wane_plan *p, wane_err *e)
 {
-    (void)e;
+    if (wane_plan_get(p, "symmetric") != 0)
+        return wane_fail(e, WANE_EARG,
+                         "wane.hqq: symmetric grids have no zeros, which are what hqq fits");
     p->float_zero = wane_plan_get(p, "zero") == 1;
     return WANE_OK;
 }

@@ -385,8 +385,9 @@ static void refusals(void **state)
     assert_int_equal(wane_plan_set(&p, "damp", NAN, &e), WANE_EARG);
     assert_int_equal(wane_plan_choose(&p, "bits", "four", &e), WANE_EARG);
     wane_plan_start(&p, wane_method_find("hqq"));
-    assert_int_equal(wane_plan_set(&p, "symmetric", 1, &e), WANE_EARG);
     assert_int_equal(wane_plan_choose(&p, "zero", "whole", &e), WANE_EARG);
+    assert_int_equal(wane_plan_set(&p, "symmetric", 1, &e), WANE_OK);
+    assert_int_equal(wane_plan_settle(&p, &e), WANE_EARG);
     wane_plan_start(&p, wane_method_find("smoothquant"));
     assert_int_equal(wane_plan_set(&p, "bits", 4, &e), WANE_OK);
     assert_int_equal(wane_plan_set(&p, "activation_bits", 8, &e), WANE_OK);
