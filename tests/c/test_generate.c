@@ -32,7 +32,7 @@ static wane_device *open_device(uint64_t budget)
 static wane_model *open_model(const char *path, wane_device *d)
 {
     wane_checkpoint *c;
-    wane_model *m;
+    wane_model *m = NULL;
     wane_err e;
     wane_status s = wane_checkpoint_open(test_tree(path), &c, &e);
     if (!s) s = wane_model_new(c, d, d, &m, &e);
