@@ -152,11 +152,22 @@ local function answer_weights(tokenizer, messages, ids, answer)
   return weights
 end
 
+-- The text of a record by the model's template; a line of plain text stays as it is where there is none.
+local function rendered(tokenizer, record)
+  local chat = { add_generation_prompt = record.plain, enable_thinking = false }
+  local ok, text = pcall(tokenizer.chat, tokenizer, record.messages, chat)
+  if ok then return text end
+  local err = text
+  if record.plain and type(err) == "table" and err.message:find("no chat template", 1, true) then
+    return record.messages[1].content
+  end
+  error(err, 0)
+end
+
 -- One record as ids, and weights where they are not all 1.
 local function tokenize(self, tokenizer, record)
   if record.text then return tokenizer:encode(record.text, { special = true }) end
-  local text = tokenizer:chat(record.messages, { add_generation_prompt = record.plain, enable_thinking = false })
-  local ids = tokenizer:encode(text)
+  local ids = tokenizer:encode(rendered(tokenizer, record))
   local weights = self.answer ~= 1 and answer_weights(tokenizer, record.messages, ids, self.answer)
   return ids, weights or nil
 end

@@ -14,6 +14,13 @@ local spec = {
 
 local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input
 
+local function has_own_head(model)
+  for _, w in ipairs(model:weights()) do
+    if w.name == "lm_head.weight" then return true end
+  end
+  return false
+end
+
 local function check_arguments(model, plan, calibration)
   if not methods.is_plan(plan) then
     error("wane.quantize takes a plan second, as wane.gptq { bits = 4 }", 3)
@@ -22,6 +29,10 @@ local function check_arguments(model, plan, calibration)
     options.fail { code = "unsupported", op = "quantize",
                    message = ("%s is quantized already (%s); quantize the model it was made from"):format(
                      model.dir, model.quantization.label) }
+  end
+  if not plan.keep_lm_head and has_own_head(model) then
+    options.fail { code = "unsupported", op = "quantize", tensor = "lm_head.weight",
+                   message = "lm_head.weight: an output head of its own stays as it is; leave keep_lm_head = true" }
   end
   if methods[plan.method].needs_text and not calibration then
     error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(

@@ -1,11 +1,11 @@
-/* quant.c - wane.core.quant: methods and their options, and the steps of which quantize.lua makes a
- * quantization: a pass of calibration texts, layers, and stages of matrices that read one input. */
-#include <math.h>
+/* quant.c - wane.core.quant: the steps of which quantize.lua makes a quantization: a pass of
+ * calibration texts, layers, and stages of matrices that read one input. Plans are in plan.c. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/bind/codes.h"
 #include "runtime/bind/model.h"
+#include "runtime/bind/plan.h"
 #include "runtime/bind/tensor.h"
 #include "runtime/quant/kept.h"
 #include "runtime/quant/stage.h"
@@ -25,149 +25,11 @@ static void release_calib(void *p)
 
 static const wane_type stats_type = {"wane.stats", release_stats, NULL, NULL};
 
-static void push_value(lua_State *L, const wane_option *o, double value)
-{
-    if (isnan(value)) {
-        lua_pushnil(L);
-    } else if (o->kind == WANE_BOOLEAN) {
-        lua_pushboolean(L, value != 0);
-    } else if (o->kind == WANE_INTEGER) {
-        lua_pushinteger(L, (lua_Integer)value);
-    } else if (o->kind == WANE_NUMBER) {
-        lua_pushnumber(L, value);
-    } else {
-        const char *word = o->choices;
-        for (int i = 0; i < (int)value; i++) word += strcspn(word, " ") + 1;
-        lua_pushlstring(L, word, strcspn(word, " "));
-    }
-}
-
-/* { 2, 3, 4, 8 } or { "integer", "float" } */
-static void push_choices(lua_State *L, const wane_option *o)
-{
-    lua_newtable(L);
-    const char *word = o->choices;
-    for (lua_Integer i = 1; *word; i++) {
-        size_t n = strcspn(word, " ");
-        lua_pushlstring(L, word, n);
-        if (o->kind != WANE_CHOICE) {
-            lua_Integer number = lua_tointeger(L, -1);
-            lua_pop(L, 1);
-            lua_pushinteger(L, number);
-        }
-        lua_rawseti(L, -2, i);
-        word += n + (word[n] == ' ');
-    }
-}
-
-/* As wane.options has them: { name, kind, default, least, most, choices, doc } */
-static void push_option(lua_State *L, const wane_option *o)
-{
-    static const char *const kinds[] = {"boolean", "integer", "number", "one of"};
-    lua_createtable(L, 0, 7);
-    lua_pushstring(L, o->name);
-    lua_setfield(L, -2, "name");
-    lua_pushstring(L, o->choices ? "one of" : kinds[o->kind]);
-    lua_setfield(L, -2, "kind");
-    lua_pushstring(L, o->doc);
-    lua_setfield(L, -2, "doc");
-    push_value(L, o, o->otherwise);
-    lua_setfield(L, -2, "default");
-    if (o->choices) {
-        push_choices(L, o);
-        lua_setfield(L, -2, "choices");
-    } else if (o->kind != WANE_BOOLEAN) {
-        push_value(L, o, o->least);
-        lua_setfield(L, -2, "least");
-        push_value(L, o, o->most);
-        lua_setfield(L, -2, "most");
-    }
-}
-
-static int l_methods(lua_State *L)
-{
-    lua_newtable(L);
-    for (int i = 0; wane_methods[i]; i++) {
-        const wane_method *m = wane_methods[i];
-        const wane_option *o;
-        lua_createtable(L, 0, 5);
-        lua_pushstring(L, m->name);
-        lua_setfield(L, -2, "name");
-        lua_pushstring(L, m->paper);
-        lua_setfield(L, -2, "paper");
-        lua_pushstring(L, m->doc);
-        lua_setfield(L, -2, "doc");
-        lua_pushboolean(L, m->needs != 0);
-        lua_setfield(L, -2, "needs_text");
-        lua_newtable(L);
-        for (int k = 0; (o = wane_method_option(m, k)); k++) {
-            push_option(L, o);
-            lua_rawseti(L, -2, k + 1);
-        }
-        lua_setfield(L, -2, "options");
-        lua_rawseti(L, -2, i + 1);
-    }
-    return 1;
-}
-
-/* The value on top of the stack for an option. */
-static wane_status set_option(lua_State *L, wane_plan *p, const char *name, wane_err *e)
-{
-    if (lua_type(L, -1) == LUA_TBOOLEAN) return wane_plan_set(p, name, lua_toboolean(L, -1), e);
-    if (lua_type(L, -1) == LUA_TNUMBER) return wane_plan_set(p, name, lua_tonumber(L, -1), e);
-    if (lua_type(L, -1) == LUA_TSTRING) return wane_plan_choose(p, name, lua_tostring(L, -1), e);
-    return wane_fail(e, WANE_EARG, "wane.%s: %s cannot be a %s", p->method->name, name,
-                     luaL_typename(L, -1));
-}
-
-/* A plan from a method's name and a table of options at arg. */
-static void check_plan(lua_State *L, const char *method, int arg, wane_plan *p)
-{
-    const wane_method *m = wane_method_find(method);
-    const wane_option *o;
-    wane_err e;
-    if (!m) luaL_error(L, "there is no method %s", method);
-    luaL_checktype(L, arg, LUA_TTABLE);
-    wane_plan_start(p, m);
-    for (int i = 0; (o = wane_method_option(m, i)); i++) {
-        bool given = lua_getfield(L, arg, o->name) != LUA_TNIL;
-        if (given && set_option(L, p, o->name, &e)) wane_raise(L, &e);
-        lua_pop(L, 1);
-    }
-    if (wane_plan_settle(p, &e)) wane_raise(L, &e);
-}
-
-/* plan.method and its options, of the table at arg */
-static void check_plan_table(lua_State *L, int arg, wane_plan *p)
-{
-    luaL_checktype(L, arg, LUA_TTABLE);
-    lua_getfield(L, arg, "method");
-    const char *method = luaL_checkstring(L, -1);
-    check_plan(L, method, arg, p);
-    lua_pop(L, 1);
-}
-
-static int l_settle(lua_State *L)
-{
-    wane_plan p;
-    const wane_option *o;
-    char label[32];
-    check_plan(L, luaL_checkstring(L, 1), 2, &p);
-    lua_newtable(L);
-    for (int i = 0; (o = wane_method_option(p.method, i)); i++) {
-        push_value(L, o, p.value[i]);
-        lua_setfield(L, -2, o->name);
-    }
-    lua_pushstring(
-        L, wane_grid_label(label, sizeof label, p.bits, p.act_bits, p.group, -1, p.symmetric));
-    return 2;
-}
-
 static int l_bytes(lua_State *L)
 {
     wane_plan p;
     wane_model *m = wane_check_model(L, 1);
-    check_plan_table(L, 2, &p);
+    wane_check_plan(L, 2, &p);
     uint64_t beside;
     lua_pushinteger(L, (lua_Integer)wane_quantize_bytes(m, &p, &beside));
     return 1;
@@ -320,7 +182,7 @@ static int l_calibrate(lua_State *L)
     wane_calib *c;
     int64_t count;
     wane_model *m = wane_check_model(L, 1);
-    check_plan_table(L, 2, &p);
+    wane_check_plan(L, 2, &p);
     wane_weighing weighing =
         luaL_checkoption(L, 5, "unique", names) ? WANE_WEIGH_ALL : WANE_WEIGH_UNIQUE;
     lua_settop(L, 5);
@@ -344,7 +206,7 @@ static int l_step(lua_State *L)
     wane_check(L, 2, &layer_type);
     int number = (int)luaL_checkinteger(L, 3), stage = (int)luaL_checkinteger(L, 4);
     if (!lua_isnoneornil(L, 5)) {
-        check_plan_table(L, 5, &p);
+        wane_check_plan(L, 5, &p);
         needs = p.method->needs | WANE_NEED_GRAM;
     }
     wane_box *box = wane_newbox(L, &stats_type);
@@ -460,7 +322,7 @@ static int l_stage(lua_State *L)
     wane_plan p;
     job *j;
     wane_check_model(L, 1);
-    check_plan_table(L, 2, &p);
+    wane_check_plan(L, 2, &p);
     wane_check(L, 3, &layer_type);
     wane_check(L, 4, &layer_type);
     lua_Integer number = luaL_checkinteger(L, 5);
@@ -501,7 +363,7 @@ static int l_matrix(lua_State *L)
     wane_err e;
     wane_plan p;
     job *j;
-    check_plan_table(L, 1, &p);
+    wane_check_plan(L, 1, &p);
     wane_check_tensor(L, 2);
     lua_settop(L, 3);
     wane_box *box = wane_newbox(L, &stage_type);
@@ -518,7 +380,7 @@ static int l_stats(lua_State *L)
     wane_plan p;
     wane_stats *stats;
     wane_tensor *t[3];
-    check_plan_table(L, 1, &p);
+    wane_check_plan(L, 1, &p);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
     for (int i = 0; i < 3; i++) {
@@ -627,8 +489,9 @@ static const wane_reg stage_methods[] = {
 static const wane_type stage_type = {"wane.stage", release_job, stage_methods, NULL};
 
 static const wane_reg functions[] = {
-    {"methods", l_methods, "methods() -> { { name, paper, doc, needs_text, options }, ... }"},
-    {"settle", l_settle,
+    {"methods", wane_bind_methods,
+     "methods() -> { { name, paper, doc, needs_text, options }, ... }"},
+    {"settle", wane_bind_settle,
      "settle(method, options) -> all its options with their values; a label of the grid"},
     {"bytes", l_bytes,
      "bytes(model, plan) -> device bytes that quantizing takes besides the activations"},
