@@ -58,7 +58,9 @@ typedef struct {
 
 /* Codes of a matrix (m,k). Code j of a row lies at bit j*bits of the row's words, little-endian,
  * across words where bits does not divide 32 (compressed-tensors' layout; for 8 bits it is plain
- * bytes). A weight is (code - zero) * scale with codes 0 .. 2^bits-1. */
+ * bytes). A weight is (code - zero) * scale with codes 0 .. 2^bits-1. A code is round(w / scale) + zero,
+ * or round(w / scale + zero) for F32 zeros, clamped; halves go to even, and what lies as near to a half
+ * as float32 can be off (3 * 2^bits added and subtracted) counts as one. */
 typedef struct {
     wane_mat words; /* I32 (m, ceil(k*bits/32)) */
     wane_mat scale; /* F32, F16 or BF16 (m, k/g), > 0 */

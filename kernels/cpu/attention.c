@@ -136,9 +136,15 @@ wane_status cpu_attend(wane_dev *d, wane_mat y, wane_mat q, wane_mat keys, wane_
     int64_t *start = cpu_shared(d); /* the first task of each run */
     if ((int64_t)(a->n_runs + 1) * (int64_t)sizeof *start > CPU_SHARED_BYTES) return WANE_EARG;
     start[0] = 0;
-    for (int i = 0; i < a->n_runs; i++)
-        start[i + 1] = start[i] + cpu_tiles(a->runs[i].count, p.queries) * a->kv_heads;
-#pragma omp parallel num_threads(d->threads)
+    int64_t work = 0;
+    for (int i = 0; i < a->n_runs; i++) {
+        const wane_run *r = a->runs + i;
+        start[i + 1] = start[i] + cpu_tiles(r->count, p.queries) * a->kv_heads;
+        for (int j = r->span; j < r->span + r->n_spans; j++)
+            work += a->spans[j].count * own * r->count;
+        work += r->count * own * r->count;
+    }
+#pragma omp parallel num_threads(d->threads) if (work > CPU_SMALL)
     {
         cpu_solo();
 #pragma omp for schedule(dynamic)

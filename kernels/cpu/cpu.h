@@ -75,7 +75,8 @@ typedef struct {
     float (*most)(const float *x, int64_t n); /* NaN if there is one */
     double (*exp_sum)(float *y, const float *x, float shift,
                       int64_t n); /* y = exp(x - shift); sum */
-    double (*weighted_difference)(const float *weight, const float *a, const float *b, int64_t n);
+    double (*divergence)(const float *p, const float *q, float p_shift, float q_shift, float both,
+                         int64_t n);
     void (*scaled)(float *y, const float *x, float scale, const float *gain, int64_t n);
     void (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
     void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);

@@ -49,6 +49,18 @@ wane_status cpu_argmax(wane_dev *d, wane_mat ids, wane_mat x)
     return WANE_OK;
 }
 
+/* log of the sum of exp of a row. */
+static double log_sum(const wane_dev *d, wane_mat x, int64_t row)
+{
+    float buffer[CPU_CHUNK], weight[CPU_CHUNK], top = row_most(d, x, row);
+    double sum = 0;
+    for (int64_t at = 0; at < x.cols; at += CPU_CHUNK) {
+        int64_t n = cpu_min(CPU_CHUNK, x.cols - at);
+        sum += d->loops->exp_sum(weight, part_of(d, x, row, at, n, buffer), top, n);
+    }
+    return top + log(sum);
+}
+
 wane_status cpu_log_prob(wane_dev *d, wane_mat y, wane_mat logits, wane_mat ids)
 {
     int64_t n = logits.rows;
@@ -61,20 +73,14 @@ wane_status cpu_log_prob(wane_dev *d, wane_mat y, wane_mat logits, wane_mat ids)
     }
 #pragma omp parallel for num_threads(d->threads) if (n * logits.cols > CPU_SMALL)
     for (int64_t i = 0; i < n; i++) {
-        float buffer[CPU_CHUNK], weight[CPU_CHUNK], top = row_most(d, logits, i);
-        double sum = 0;
-        for (int64_t at = 0; at < logits.cols; at += CPU_CHUNK) {
-            int64_t part = cpu_min(CPU_CHUNK, logits.cols - at);
-            sum += d->loops->exp_sum(weight, part_of(d, logits, i, at, part, buffer), top, part);
-        }
         double own = cpu_get(logits, i, *(const int32_t *)cpu_at(ids, i, 0));
-        *cpu_f32(y, i) = (float)(own - top - log(sum));
+        *cpu_f32(y, i) = (float)(own - log_sum(d, logits, i));
     }
     return WANE_OK;
 }
 
-/* With e = exp(p - top): KL = sum e (p - q) / sum e - (log sum exp p - log sum exp q). What p gives
- * no weight counts nothing, whatever q says of it. */
+/* sum P log P / Q would be a small difference of large sums. As P and Q both sum to 1 it is also
+ * sum P (d - 1 + exp(-d)), d = log P / Q, whose terms are all positive. */
 wane_status cpu_divergence(wane_dev *d, wane_mat y, wane_mat p, wane_mat q)
 {
     int64_t n = p.rows;
@@ -82,19 +88,16 @@ wane_status cpu_divergence(wane_dev *d, wane_mat y, wane_mat p, wane_mat q)
         return WANE_EARG;
 #pragma omp parallel for num_threads(d->threads) if (n * p.cols > CPU_SMALL)
     for (int64_t i = 0; i < n; i++) {
-        float left[CPU_CHUNK], right[CPU_CHUNK], weight[CPU_CHUNK];
-        float p_top = row_most(d, p, i), q_top = row_most(d, q, i);
-        double p_sum = 0, q_sum = 0, cross = 0;
+        float left[CPU_CHUNK], right[CPU_CHUNK];
+        double p_sum = log_sum(d, p, i), q_sum = log_sum(d, q, i), sum = 0;
         for (int64_t at = 0; at < p.cols; at += CPU_CHUNK) {
             int64_t part = cpu_min(CPU_CHUNK, p.cols - at);
             const float *a = part_of(d, p, i, at, part, left),
                         *b = part_of(d, q, i, at, part, right);
-            q_sum += d->loops->exp_sum(weight, b, q_top, part);
-            p_sum += d->loops->exp_sum(weight, a, p_top, part);
-            cross += d->loops->weighted_difference(weight, a, b, part);
+            sum += d->loops->divergence(a, b, (float)p_sum, (float)q_sum, (float)(p_sum - q_sum),
+                                        part);
         }
-        double kl = cross / p_sum - (p_top + log(p_sum)) + (q_top + log(q_sum));
-        *cpu_f32(y, i) = (float)(kl < 0 ? 0 : kl); /* below 0 only by rounding */
+        *cpu_f32(y, i) = (float)sum;
     }
     return WANE_OK;
 }

@@ -155,26 +155,61 @@ void cpu_qdots_avx2(float *y, int64_t y_stride, const float *x, int64_t x_stride
     }
 }
 
+static inline int32_t total_of_integers(__m256i v)
+{
+    __m128i a = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    a = _mm_add_epi32(a, _mm_shuffle_epi32(a, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
+}
+
+static inline __attribute__((always_inline)) void byte_block(const cpu_bytes *b, int64_t i,
+                                                             int64_t j, int tokens, int rows)
+{
+    enum { BYTE_ROWS = 4 };
+    __m256i sum[TOKENS][BYTE_ROWS];
+    const int8_t *x = b->x + i * b->x_stride;
+    const uint8_t *w = b->w + j * b->w_stride;
+    int64_t at = 0;
+#pragma GCC unroll 8
+    for (int l = 0; l < tokens; l++)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) sum[l][r] = _mm256_setzero_si256();
+    for (; at + 16 <= b->k; at += 16) {
+        __m256i a[TOKENS];
+#pragma GCC unroll 8
+        for (int l = 0; l < tokens; l++)
+            a[l] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(x + l * b->x_stride + at)));
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            __m256i c =
+                _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(w + r * b->w_stride + at)));
+#pragma GCC unroll 8
+            for (int l = 0; l < tokens; l++)
+                sum[l][r] = _mm256_add_epi32(sum[l][r], _mm256_madd_epi16(a[l], c));
+        }
+    }
+#pragma GCC unroll 8
+    for (int l = 0; l < tokens; l++)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            int32_t rest = total_of_integers(sum[l][r]);
+            for (int64_t c = at; c < b->k; c++)
+                rest += (int32_t)x[l * b->x_stride + c] * w[r * b->w_stride + c];
+            b->y[(i + l) * b->y_stride + j + r] = rest;
+        }
+}
+
 void cpu_byte_dots_avx2(const cpu_bytes *b)
 {
-    for (int64_t i = 0; i < b->n; i++) {
-        for (int64_t j = 0; j < b->rows; j++) {
-            const int8_t *x = b->x + i * b->x_stride;
-            const uint8_t *w = b->w + j * b->w_stride;
-            __m256i sum = _mm256_setzero_si256();
-            int64_t at = 0;
-            for (; at + 16 <= b->k; at += 16) {
-                __m256i a = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(x + at)));
-                __m256i c = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(w + at)));
-                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, c));
-            }
-            __m128i half =
-                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-            half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-            half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1));
-            int32_t rest = _mm_cvtsi128_si32(half);
-            for (; at < b->k; at++) rest += (int32_t)x[at] * w[at];
-            b->y[i * b->y_stride + j] = rest;
+    for (int64_t i = 0; i < b->n; i += TOKENS) {
+        int64_t tokens = cpu_min(TOKENS, b->n - i), j = 0;
+        for (; j + 4 <= b->rows; j += 4) {
+            if (tokens == 2)
+                byte_block(b, i, j, 2, 4);
+            else
+                byte_block(b, i, j, 1, 4);
         }
+        for (; j < b->rows; j++)
+            for (int64_t l = 0; l < tokens; l++) byte_block(b, i + l, j, 1, 1);
     }
 }

@@ -277,7 +277,7 @@ static void row_divergence(target *t)
                     if (p[j] > -INFINITY) want[r] += exp(p[j] - lp) * (p[j] - lp - q[j] + lq);
             }
             RUN(t, divergence, y, a, b);
-            check_near(t, "divergence", get_mat(t, y), want, n, 1e-4);
+            check_near(t, "divergence", get_mat(t, y), want, n, 1e-5);
             RUN(t, divergence, y, a, a);
             const double *same = get_mat(t, y);
             for (int64_t r = 0; r < n; r++) assert_true(fabs(same[r]) < 1e-6);
