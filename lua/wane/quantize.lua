@@ -84,8 +84,20 @@ local function quantize_layer(run, i, count)
   local source <close> = core.quant.layer(run.model, i)
   local layer <close> = source:begin()
   for number = 0, STAGES - 1 do quantize_stage(run, i, number, source, layer) end
-  if run.pass and i + 1 < count then run.pass:step(layer, i, STAGES - 1) end
+  if run.pass and (i + 1 < count or run.head) then run.pass:step(layer, i, STAGES - 1) end
   return layer:to_host()
+end
+
+-- Codes of an untied head; nothing precedes it that a scale could be folded into, so it is encoded as it is.
+local function quantize_head(run, count)
+  local final <close> = core.quant.final(run.model)
+  local stats <close> = run.pass and run.pass:step(final, count, -1, run.plan)
+  local weight <close> = run.model:tensor "lm_head.weight"
+  local stage <close> = core.quant.matrix(run.plan, weight, stats)
+  local result, codes = stage:encode(1)
+  result.name, result.error_of = "lm_head", run.pass and "outputs" or "weights"
+  run.results[#run.results + 1] = result
+  return codes
 end
 
 local function mean(list, field)
@@ -128,6 +140,7 @@ local function quantize(model, plan, calibration, given)
   model:check()
   local count = math.tointeger(model.config.num_hidden_layers)
   local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
+  run.head = not plan.keep_lm_head and not model.config.tie_word_embeddings -- a tied head is the embedding, and stays
   local about
   if calibration then run.pass, about, run.texts = start(model, plan, calibration) end
   local layers = {}
@@ -136,7 +149,8 @@ local function quantize(model, plan, calibration, given)
     if o.on_layer then o.on_layer(i, layers[i]) end
     if o.progress then o.progress(i, count, ("layer %d"):format(i)) end
   end
-  local small = core.quant.assemble(model, layers)
+  local head <close> = run.head and quantize_head(run, count) or nil
+  local small = core.quant.assemble(model, layers, head)
   local quantization = describe(run, layers[1], about, began)
   core.model.set(small, "quantization", quantization)
   if o.prove then quantization.proof = require "wane.proof".of(model, small, run.texts) end

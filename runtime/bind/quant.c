@@ -60,6 +60,17 @@ static int l_layer(lua_State *L)
     return 1;
 }
 
+static int l_final(lua_State *L)
+{
+    wane_err e;
+    wane_layer *layer;
+    wane_check_model(L, 1);
+    wane_box *box = wane_newbox(L, &layer_type);
+    WANE_TRY(L, e, wane_layer_final(wane_check_model(L, 1), &layer, &e));
+    box->p = layer;
+    return 1;
+}
+
 static int l_begin(lua_State *L)
 {
     wane_err e;
@@ -110,6 +121,11 @@ static const wane_reg layer_methods[] = {
 
 static const wane_type layer_type = {"wane.layer", release_layer, layer_methods, NULL};
 
+static void *optional(lua_State *L, int arg, const wane_type *type)
+{
+    return lua_isnoneornil(L, arg) ? NULL : wane_check(L, arg, type);
+}
+
 /* assemble(model, layers): a model of the same folder with these layers */
 static int l_assemble(lua_State *L)
 {
@@ -117,6 +133,8 @@ static int l_assemble(lua_State *L)
     wane_model *out;
     wane_check_model(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 3);
+    optional(L, 3, &wane_codes_type);
     int count = (int)luaL_len(L, 2);
     wane_layer **layers = wane_bind_scratch(L, (size_t)count * sizeof *layers);
     for (int i = 0; i < count; i++) {
@@ -127,7 +145,9 @@ static int l_assemble(lua_State *L)
     wane_box *box = wane_newbox(L, &wane_model_type);
     lua_newtable(L); /* fields that are asked for */
     lua_setiuservalue(L, -2, 1);
-    WANE_TRY(L, e, wane_model_keep(wane_check_model(L, 1), layers, count, &out, &e));
+    WANE_TRY(L, e,
+             wane_model_keep(wane_check_model(L, 1), layers, count,
+                             optional(L, 3, &wane_codes_type), &out, &e));
     box->p = out;
     return 1;
 }
@@ -310,11 +330,6 @@ static wane_status open_stage(wane_model *m, const wane_plan *p, const wane_laye
 }
 
 /* The pointer in the box at arg; NULL for nil. */
-static void *optional(lua_State *L, int arg, const wane_type *type)
-{
-    return lua_isnoneornil(L, arg) ? NULL : wane_check(L, arg, type);
-}
-
 /* stage(model, plan, source, into, number, stats, calib): the last two may be nil */
 static int l_stage(lua_State *L)
 {
@@ -496,8 +511,10 @@ static const wane_reg functions[] = {
     {"bytes", l_bytes,
      "bytes(model, plan) -> device bytes that quantizing takes besides the activations"},
     {"layer", l_layer, "layer(model, i) -> layer i, from 0, on the device; raises oom, io"},
+    {"final", l_final, "final(model) -> a layer that is the final norm alone; raises oom, io"},
     {"assemble", l_assemble,
-     "assemble(model, layers) -> a model of the same folder with these layers"},
+     "assemble(model, layers, head) -> a model of the same folder with these layers; codes of the "
+     "head, or nil"},
     {"calibrate", l_calibrate,
      "calibrate(model, plan, texts, weights, weighing) -> texts as ids, on their way through the "
      "model; raises oom"},

@@ -74,12 +74,16 @@ void wane_layer_release(wane_layer *l)
 {
     if (!l || --l->refs > 0) return;
     for (int n = 0; n < NORMS; n++) wane_tensor_release(*norm_at(l, n));
-    for (int id = 0; id < WANE_LINEARS; id++) {
-        wane_tensor_release(l->linear[id].weight);
-        wane_quantized_release(l->linear[id].quantized);
-        wane_tensor_release(l->linear[id].bias);
-    }
+    for (int id = 0; id < WANE_LINEARS; id++) wane_linear_clear(&l->linear[id]);
     free(l);
+}
+
+void wane_linear_clear(wane_linear *l)
+{
+    wane_tensor_release(l->weight);
+    wane_quantized_release(l->quantized);
+    wane_tensor_release(l->bias);
+    memset(l, 0, sizeof *l);
 }
 
 static wane_status no_memory(wane_err *e)
@@ -196,6 +200,13 @@ wane_status wane_layer_read_dense(const wane_checkpoint *c, int i, wane_linear_i
                                &l->linear[id].weight, e);
 }
 
+wane_status wane_head_read_dense(const wane_checkpoint *c, wane_device *d, wane_linear *out,
+                                 wane_err *e)
+{
+    const int64_t shape[2] = {c->config.vocabulary, c->config.hidden};
+    return wane_checkpoint_get(c, "lm_head.weight", 2, shape, d, &out->weight, e);
+}
+
 static uint64_t entry_bytes(const wane_checkpoint *c, const char *name)
 {
     const wane_entry *t = wane_checkpoint_find(c, name, NULL);
@@ -238,6 +249,16 @@ static uint64_t dense_bytes(void *self, int i)
     return bytes;
 }
 
+static wane_status dense_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
+{
+    return wane_head_read_dense(self, d, out, e);
+}
+
+static uint64_t dense_head_bytes(void *self)
+{
+    return entry_bytes(self, "lm_head.weight");
+}
+
 static void dense_release(void *self)
 {
     wane_checkpoint_release(self);
@@ -245,5 +266,6 @@ static void dense_release(void *self)
 
 wane_layer_source wane_dense_source(wane_checkpoint *c)
 {
-    return (wane_layer_source){dense_layer, dense_bytes, dense_release, wane_checkpoint_retain(c)};
+    return (wane_layer_source){dense_layer,      dense_bytes,   dense_head,
+                               dense_head_bytes, dense_release, wane_checkpoint_retain(c)};
 }

@@ -67,7 +67,7 @@ uint64_t wane_model_bytes(const wane_model *m)
 {
     uint64_t bytes = (uint64_t)m->config->head_dim / 2 * sizeof(float);
     bytes += entry_bytes(m, EMBEDDING) + entry_bytes(m, NORM);
-    if (!m->config->tied) bytes += entry_bytes(m, HEAD);
+    if (!m->config->tied) bytes += m->source.head_bytes(m->source.self);
     for (int i = 0; i < m->config->layers; i++) bytes += m->source.bytes(m->source.self, i);
     return bytes;
 }
@@ -117,8 +117,7 @@ static wane_status load(wane_model *m, wane_err *e)
         wane_checkpoint_get(m->checkpoint, EMBEDDING, 2, table, m->device, &m->embedding, e);
     if (!s)
         s = wane_checkpoint_get(m->checkpoint, NORM, 1, &c->hidden, m->device, &m->final_norm, e);
-    if (!s && !c->tied)
-        s = wane_checkpoint_get(m->checkpoint, HEAD, 2, table, m->device, &m->head, e);
+    if (!s && !c->tied) s = m->source.head(m->source.self, m->device, &m->head, e);
     if (!s) s = load_frequency(m, e);
     m->layer = calloc((size_t)c->layers, sizeof(wane_layer *));
     if (!s && !m->layer) s = wane_fail(e, WANE_EOOM, "host: no memory for a list of layers");
@@ -145,10 +144,10 @@ void wane_model_unload(wane_model *m)
     free(m->layer);
     wane_tensor_release(m->embedding);
     wane_tensor_release(m->final_norm);
-    wane_tensor_release(m->head);
+    wane_linear_clear(&m->head);
     wane_tensor_release(m->frequency);
     m->layer = NULL;
-    m->embedding = m->final_norm = m->head = m->frequency = NULL;
+    m->embedding = m->final_norm = m->frequency = NULL;
 }
 
 wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
@@ -178,6 +177,33 @@ static wane_status no_tensor(const wane_model *m, const char *name, wane_err *e)
                      near ? "; did you mean " : "", shown, near ? "?" : "");
 }
 
+/* Codes as the weights they stand for. */
+static wane_status decoded(wane_model *m, const wane_quantized *codes, wane_tensor **out,
+                           wane_err *e)
+{
+    wane_tensor *t = NULL;
+    wane_status s = wane_tensor_new2(m->device, WANE_F32, codes->m, codes->k, &t, e);
+    if (!s) s = WANE_CALL(m->device, e, decode, wane_tensor_mat(t), wane_quantized_mat(codes));
+    if (s)
+        wane_tensor_release(t);
+    else
+        *out = t;
+    return s;
+}
+
+static wane_status head_tensor(wane_model *m, wane_tensor **out, wane_err *e)
+{
+    wane_linear read = {0};
+    const wane_linear *head = m->layer ? &m->head : &read;
+    wane_status s = m->layer ? WANE_OK : m->source.head(m->source.self, m->device, &read, e);
+    if (!s && head->quantized)
+        s = decoded(m, head->quantized, out, e);
+    else if (!s)
+        *out = wane_tensor_retain(head->weight);
+    wane_linear_clear(&read);
+    return s;
+}
+
 static wane_status layer_tensor(wane_model *m, int i, const char *part, const char *name,
                                 wane_tensor **out, wane_err *e)
 {
@@ -187,16 +213,10 @@ static wane_status layer_tensor(wane_model *m, int i, const char *part, const ch
     if (s) return s;
     wane_tensor *t = wane_tensor_retain(wane_layer_find(l, part, &codes));
     if (!t && !codes) s = no_tensor(m, name, e);
-    if (codes) s = wane_tensor_new2(m->device, WANE_F32, codes->m, codes->k, &t, e);
-    if (!s && codes)
-        s = WANE_CALL(m->device, e, decode, wane_tensor_mat(t), wane_quantized_mat(codes));
+    if (codes) s = decoded(m, codes, &t, e);
     wane_layer_release(l);
-    if (s) {
-        wane_tensor_release(t);
-        return s;
-    }
-    *out = t;
-    return WANE_OK;
+    if (!s) *out = t;
+    return s;
 }
 
 wane_status wane_model_tensor(wane_model *m, const char *name, wane_tensor **out, wane_err *e)
@@ -208,8 +228,9 @@ wane_status wane_model_tensor(wane_model *m, const char *name, wane_tensor **out
     if (sscanf(name, "model.layers.%9d.%n", &i, &used) == 1 && used && i >= 0 && i < c->layers)
         return layer_tensor(m, i, name + used, name, out, e);
     bool embedding = !strcmp(name, EMBEDDING), norm = !strcmp(name, NORM);
-    if (!embedding && !norm && (strcmp(name, HEAD) || c->tied)) return no_tensor(m, name, e);
-    wane_tensor *loaded = embedding ? m->embedding : norm ? m->final_norm : m->head;
+    if (!strcmp(name, HEAD) && !c->tied) return head_tensor(m, out, e);
+    if (!embedding && !norm) return no_tensor(m, name, e);
+    wane_tensor *loaded = embedding ? m->embedding : m->final_norm;
     if (!loaded)
         return wane_checkpoint_get(m->checkpoint, name, norm ? 1 : 2, norm ? table + 1 : table,
                                    m->device, out, e);

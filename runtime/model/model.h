@@ -63,6 +63,10 @@ wane_status wane_layer_read_plain(const wane_checkpoint *, int i, wane_device *,
 wane_status wane_layer_read_dense(const wane_checkpoint *, int i, wane_linear_id, wane_device *,
                                   wane_layer *, wane_err *e);
 uint64_t wane_layer_plain_bytes(const wane_checkpoint *, int i); /* what read_plain takes */
+/* The head as a checkpoint holds it dense: "lm_head.weight". */
+wane_status wane_head_read_dense(const wane_checkpoint *, wane_device *, wane_linear *out,
+                                 wane_err *e);
+void wane_linear_clear(wane_linear *); /* gives back what it holds */
 /* "model.layers.I.PART" into out, which it returns. i counts from 0, as in the files. */
 enum { WANE_NAME = 96 };
 const char *wane_layer_name(char out[WANE_NAME], int i, const char *part);
@@ -71,6 +75,9 @@ typedef struct {
     wane_status (*layer)(void *self, int i, wane_device *, wane_layer **out, wane_err *e);
     uint64_t (*bytes)(void *self,
                       int i); /* on the device that layer i takes, known without reading it */
+    /* The output head of an untied model, dense or codes, into out, which is empty; and its bytes. */
+    wane_status (*head)(void *self, wane_device *, wane_linear *out, wane_err *e);
+    uint64_t (*head_bytes)(void *self);
     void (*release)(void *self);
     void *self; /* owned */
 } wane_layer_source;
@@ -87,7 +94,7 @@ typedef struct wane_model {
     /* on the device, NULL until load */
     wane_tensor *embedding;  /* (v,hidden) */
     wane_tensor *final_norm; /* (hidden) */
-    wane_tensor *head;       /* (v,hidden); NULL where tied */
+    wane_linear head;        /* (v,hidden), without bias; empty where tied */
     wane_tensor *frequency;  /* F32 (1,d/2) */
     wane_layer **layer;      /* [layers]; NULL until load */
 } wane_model;

@@ -257,6 +257,6 @@ wane_status wane_pass_logits(wane_pass *p, const int32_t *row, int64_t count, wa
         if (!s)
             s = WANE_CALL(m->device, e, take_rows, hidden, p->hidden, first_rows(p->row, count));
     }
-    const wane_tensor *head = m->head ? m->head : m->embedding;
-    return s ? s : WANE_CALL(m->device, e, matmul, y, hidden, wane_tensor_mat(head));
+    const wane_linear tied = {.weight = m->embedding};
+    return s ? s : wane_linear_apply(m->device, m->config->tied ? &tied : &m->head, y, hidden, e);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 typedef struct {
+    wane_checkpoint *checkpoint; /* retained: has the head where codes are NULL */
+    wane_quantized *head;        /* retained, on the host, or NULL */
     int count;
     wane_layer *layer[]; /* [count], retained */
 } kept;
@@ -20,9 +22,26 @@ static uint64_t kept_bytes(void *self, int i)
     return wane_layer_bytes(((const kept *)self)->layer[i]);
 }
 
+static wane_status kept_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
+{
+    const kept *k = self;
+    if (!k->head) return wane_head_read_dense(k->checkpoint, d, out, e);
+    return wane_quantized_copy_to(k->head, d, &out->quantized, e);
+}
+
+static uint64_t kept_head_bytes(void *self)
+{
+    const kept *k = self;
+    if (k->head) return wane_quantized_bytes(k->head);
+    const wane_entry *t = wane_checkpoint_find(k->checkpoint, "lm_head.weight", NULL);
+    return t ? t->end - t->begin : 0;
+}
+
 static void kept_release(void *self)
 {
     kept *k = self;
+    wane_checkpoint_release(k->checkpoint);
+    wane_quantized_release(k->head);
     for (int i = 0; i < k->count; i++) wane_layer_release(k->layer[i]);
     free(k);
 }
@@ -40,8 +59,20 @@ wane_status wane_layer_begin(const wane_layer *from, wane_layer **out, wane_err 
     return WANE_OK;
 }
 
+wane_status wane_layer_final(wane_model *m, wane_layer **out, wane_err *e)
+{
+    wane_layer *l = *out = wane_layer_new();
+    if (!l) return wane_fail(e, WANE_EOOM, "host: no memory for a layer");
+    wane_status s = wane_model_tensor(m, "model.norm.weight", &l->input_norm, e);
+    if (s) {
+        wane_layer_release(l);
+        *out = NULL;
+    }
+    return s;
+}
+
 wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count,
-                            wane_model **out, wane_err *e)
+                            wane_quantized *head, wane_model **out, wane_err *e)
 {
     *out = NULL;
     if (count != source->config->layers)
@@ -50,7 +81,14 @@ wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int c
     kept *k = malloc(sizeof *k + (size_t)count * sizeof(wane_layer *));
     if (!k) return wane_fail(e, WANE_EOOM, "host: no memory for a model");
     k->count = count;
+    k->checkpoint = wane_checkpoint_retain(source->checkpoint);
+    k->head = NULL;
     for (int i = 0; i < count; i++) k->layer[i] = wane_layer_retain(layers[i]);
-    wane_layer_source from = {kept_layer, kept_bytes, kept_release, k};
+    wane_status s = head ? wane_quantized_copy_to(head, source->host, &k->head, e) : WANE_OK;
+    if (s) {
+        kept_release(k);
+        return s;
+    }
+    wane_layer_source from = {kept_layer, kept_bytes, kept_head, kept_head_bytes, kept_release, k};
     return wane_model_new_from(source->checkpoint, from, source->device, source->host, out, e);
 }

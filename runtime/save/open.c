@@ -49,35 +49,57 @@ static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **
     return s;
 }
 
-/* From the headers: what lies in the file under the layer's prefix is what lies on the device, but
- * for the zero points, which are bytes there, and the shapes, which are not needed. */
-static uint64_t packed_bytes(void *self, int i)
+/* Bytes of a matrix's zero points on the device, one each, where the file packs them: as many as
+ * scales. */
+static uint64_t zero_bytes(const wane_checkpoint *c, const char *name, const char *end)
 {
-    packed *p = self;
-    char prefix[WANE_NAME];
-    wane_layer_name(prefix, i, "");
+    char scale[WANE_NAME];
+    snprintf(scale, sizeof scale, "%.*s.weight_scale", (int)(end - name), name);
+    const wane_entry *entry = wane_checkpoint_find(c, scale, NULL);
+    return entry && entry->rank == 2 ? (uint64_t)entry->shape[0] * (uint64_t)entry->shape[1] : 0;
+}
+
+/* From the headers: what lies in the file under a prefix is what lies on the device, but for the
+ * zero points and the shapes, which are not needed there. */
+static uint64_t bytes_under(const wane_checkpoint *c, const char *prefix)
+{
     size_t length = strlen(prefix);
     uint64_t bytes = 0;
-    for (size_t t = 0; t < p->checkpoint->count; t++) {
-        const wane_entry *entry = p->checkpoint->tensor[t].entry;
+    for (size_t t = 0; t < c->count; t++) {
+        const wane_entry *entry = c->tensor[t].entry;
         if (strncmp(entry->name, prefix, length)) continue;
         const char *end = strrchr(entry->name, '.');
-        if (!strcmp(end, ".weight_shape")) continue;
-        bytes += entry->end - entry->begin;
-        if (!strcmp(end, ".weight_zero_point") && entry->rank == 2) {
-            char matrix[WANE_NAME];
-            snprintf(matrix, sizeof matrix, "%.*s", (int)(end - entry->name), entry->name);
-            for (int id = 0; id < WANE_LINEARS; id++) {
-                char name[WANE_NAME];
-                int64_t m, k;
-                matrix_name(name, i, id);
-                wane_linear_shape(&p->checkpoint->config, id, &m, &k);
-                if (!strcmp(name, matrix))
-                    bytes += (uint64_t)(m * entry->shape[1]) - (entry->end - entry->begin);
-            }
-        }
+        if (!strcmp(end, ".weight_zero_point"))
+            bytes += zero_bytes(c, entry->name, end);
+        else if (strcmp(end, ".weight_shape"))
+            bytes += entry->end - entry->begin;
     }
     return bytes;
+}
+
+static uint64_t packed_bytes(void *self, int i)
+{
+    char prefix[WANE_NAME];
+    return bytes_under(((packed *)self)->checkpoint, wane_layer_name(prefix, i, ""));
+}
+
+static wane_status packed_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
+{
+    packed *p = self;
+    const wane_config *c = &p->checkpoint->config;
+    wane_quantized *q = NULL;
+    if (!p->packing->holds(p->checkpoint, "lm_head"))
+        return wane_head_read_dense(p->checkpoint, d, out, e);
+    wane_status s =
+        p->packing->decode(p->checkpoint, "lm_head", c->vocabulary, c->hidden, p->host, &q, e);
+    if (!s) s = wane_quantized_copy_to(q, d, &out->quantized, e);
+    wane_quantized_release(q);
+    return s;
+}
+
+static uint64_t packed_head_bytes(void *self)
+{
+    return bytes_under(((packed *)self)->checkpoint, "lm_head.");
 }
 
 static void packed_release(void *self)
@@ -94,8 +116,10 @@ static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, 
     packed *p = calloc(1, sizeof *p);
     if (!p) return wane_fail(e, WANE_EOOM, "no memory to open %s", c->dir);
     *p = (packed){wane_checkpoint_retain(c), packing, wane_device_retain(host)};
-    return wane_model_new_from(
-        c, (wane_layer_source){packed_layer, packed_bytes, packed_release, p}, d, host, out, e);
+    return wane_model_new_from(c,
+                               (wane_layer_source){packed_layer, packed_bytes, packed_head,
+                                                   packed_head_bytes, packed_release, p},
+                               d, host, out, e);
 }
 
 wane_status wane_model_open(const char *dir, wane_device *d, wane_device *host, wane_model **out,

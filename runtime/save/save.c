@@ -30,44 +30,49 @@ typedef struct {
     uint64_t bytes; /* of all tensors so far */
     json_t *map;    /* tensor -> shard number, until the names are known */
     wane_packed_grid grid;
+    int64_t width;    /* columns of a group of the last matrix */
+    wane_linear head; /* on the host; empty where tied */
 } saving;
 
-/* The one grid of all matrices, and that the packing can hold each. A group as wide as some
- * matrices is no matter where all have it: whole rows are told apart by every matrix having one
- * scale a row. */
+/* The one grid of all matrices so far, and that the packing can hold this one. Whole rows are told
+ * apart from a group as wide as some matrices by every matrix having one scale a row. */
+static wane_status join_grid(saving *v, const wane_quantized *q, const char *name, wane_err *e)
+{
+    wane_packed_grid *g = &v->grid;
+    if (!q)
+        return wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack",
+                         name);
+    wane_status s = v->packing->check(q, name, e);
+    if (s) return s;
+    bool first = !g->bits, rows = q->group == q->k && (first || g->group == -1);
+    int64_t group = rows ? -1 : q->group;
+    if (!first && (g->bits != q->bits || g->act_bits != q->act_bits || g->symmetric != !q->zero ||
+                   (!rows && v->width != q->group)))
+        return wane_fail(e, WANE_EUNSUPPORTED, "%s has another grid than the matrices before it",
+                         name);
+    *g = (wane_packed_grid){q->bits, q->act_bits, group, !q->zero, NULL};
+    v->width = q->group;
+    return WANE_OK;
+}
+
 static wane_status find_grid(saving *v, wane_err *e)
 {
-    bool rows = true, found = false;
-    int64_t group = 0;
+    static const char *const head[] = {"lm_head", NULL}, *const none[] = {NULL};
     wane_status s = WANE_OK;
     for (int i = 0; i < (int)v->model->config->layers && !s; i++) {
         wane_layer *l = NULL;
         s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
         for (int id = 0; id < WANE_LINEARS && !s; id++) {
-            const wane_quantized *q = l->linear[id].quantized;
             char name[WANE_NAME];
             wane_layer_name(name, i, wane_linear_name(id));
-            if (!q) {
-                s = wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack",
-                              name);
-                break;
-            }
-            s = v->packing->check(q, name, e);
-            if (s) break;
-            wane_packed_grid g = {q->bits, q->act_bits, q->group, !q->zero, NULL};
-            rows = rows && q->group == q->k;
-            if (!found)
-                v->grid = g, group = q->group, found = true;
-            else if (g.bits != v->grid.bits || g.act_bits != v->grid.act_bits ||
-                     g.symmetric != v->grid.symmetric || (!rows && g.group != group))
-                s = wane_fail(e, WANE_EUNSUPPORTED,
-                              "%s has another grid than the matrices before it", name);
+            s = join_grid(v, l->linear[id].quantized, name, e);
         }
         wane_layer_release(l);
     }
-    if (rows) v->grid.group = -1;
-    static const char *const dense[] = {"lm_head", NULL};
-    v->grid.dense = dense;
+    if (!s && !v->model->config->tied)
+        s = v->model->source.head(v->model->source.self, v->model->host, &v->head, e);
+    if (!s && v->head.quantized) s = join_grid(v, v->head.quantized, "lm_head", e);
+    v->grid.dense = v->head.quantized ? none : head;
     return s;
 }
 
@@ -130,14 +135,16 @@ static wane_status save_rest(saving *v, wane_err *e)
         char name[PATH];
         snprintf(name, sizeof name, "%s%s", bare ? "model." : "", entry->name);
         if (!strncmp(name, "model.layers.", 13)) continue;
-        if (v->model->config->tied && !strcmp(name, "lm_head.weight"))
-            continue; /* the embedding, once */
+        if (!strncmp(name, "lm_head.", 8)) continue; /* below, or the embedding again */
         wane_tensor *t = NULL;
         s = wane_safetensors_load(c->tensor[i].shard, entry, v->model->host, &t, e);
         if (!s) s = wane_parts_add(&v->parts, name, NULL, t, e);
         if (!s) s = maybe_flush(v, e);
     }
-    return s;
+    if (s || v->model->config->tied) return s;
+    return v->head.quantized
+               ? v->packing->encode(v->head.quantized, "lm_head", v->model->host, &v->parts, e)
+               : add(v, "lm_head", "weight", v->head.weight, e);
 }
 
 /* Shards get their final names once it is known how many they are; more than one gets an index. */
@@ -292,6 +299,25 @@ bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
     return !name;
 }
 
+static wane_status differs(const saving *v, const char *name, wane_err *e)
+{
+    return wane_fail(e, WANE_EIO,
+                     "%s reads back differently from what was written to %s: is the disk sound?",
+                     name, v->dir);
+}
+
+static wane_status prove_head(saving *v, wane_model *back, wane_err *e)
+{
+    wane_linear written = {0};
+    if (v->model->config->tied) return WANE_OK;
+    wane_status s = back->source.head(back->source.self, v->model->host, &written, e);
+    if (!s && (!equal_bytes(written.weight, v->head.weight) ||
+               !equal_codes(written.quantized, v->head.quantized)))
+        s = differs(v, "lm_head", e);
+    wane_linear_clear(&written);
+    return s;
+}
+
 /* Opens what was written and compares it with what should have been. */
 static wane_status prove(saving *v, wane_err *e)
 {
@@ -299,18 +325,15 @@ static wane_status prove(saving *v, wane_err *e)
     wane_status s = wane_model_open(v->dir, model->host, model->host, &back, e);
     for (int i = 0; !s && i < (int)model->config->layers; i++) {
         wane_layer *written = NULL, *meant = NULL;
-        char different[WANE_NAME];
+        char different[WANE_NAME], name[WANE_NAME];
         s = back->source.layer(back->source.self, i, model->host, &written, e);
         if (!s) s = model->source.layer(model->source.self, i, model->host, &meant, e);
         if (!s && !wane_layer_equal(written, meant, different))
-            s = wane_fail(
-                e, WANE_EIO,
-                "model.layers.%d.%s reads back differently from what was written to %s: is the "
-                "disk sound?",
-                i, different, v->dir);
+            s = differs(v, wane_layer_name(name, i, different), e);
         wane_layer_release(written);
         wane_layer_release(meant);
     }
+    if (!s) s = prove_head(v, back, e);
     wane_model_release(back);
     return s;
 }
@@ -364,6 +387,7 @@ wane_status wane_save(wane_model *model, const char *dir, const wane_save_option
         wane_dir_remove(v.dir, NULL);
     }
     wane_parts_clear(&v.parts);
+    wane_linear_clear(&v.head);
     json_decref(v.map);
     return s;
 }

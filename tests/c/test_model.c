@@ -444,6 +444,16 @@ static uint64_t coded_bytes(void *self, int i)
     wane_layer_source *dense = self;
     return dense->bytes(dense->self, i); /* more than it takes */
 }
+static wane_status coded_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
+{
+    wane_layer_source *dense = self;
+    return dense->head(dense->self, d, out, e);
+}
+static uint64_t coded_head_bytes(void *self)
+{
+    wane_layer_source *dense = self;
+    return dense->head_bytes(dense->self);
+}
 static void coded_release(void *self)
 {
     wane_layer_source *dense = self;
@@ -461,7 +471,8 @@ static void computes_from_codes(void **state)
     wane_err e;
     wane_layer_source *inner = malloc(sizeof *inner);
     *inner = wane_dense_source(dense->checkpoint);
-    wane_layer_source source = {coded_layer, coded_bytes, coded_release, inner};
+    wane_layer_source source = {coded_layer,      coded_bytes,   coded_head,
+                                coded_head_bytes, coded_release, inner};
     assert_int_equal(wane_model_new_from(dense->checkpoint, source, d, d, &coded, &e), WANE_OK);
     prompt("1m", "squad_v2", ids, N);
     float *a = test_model_logits(dense, ids, N), *b = test_model_logits(coded, ids, N);

@@ -449,7 +449,7 @@ static wane_status quantize_all(wane_model *m, const wane_plan *p, wane_err *e)
         wane_layer_release(into);
         source = into = NULL;
     }
-    if (!s) s = wane_model_keep(m, layers, 2, &small, e);
+    if (!s) s = wane_model_keep(m, layers, 2, NULL, &small, e);
     if (!s) s = wane_model_load(small, e);
     wane_model_release(small);
     for (int i = 0; i < 2; i++) wane_layer_release(layers[i]);
