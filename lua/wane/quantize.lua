@@ -30,10 +30,6 @@ local function check_arguments(model, plan, calibration)
                    message = ("%s is quantized already (%s); quantize the model it was made from"):format(
                      model.dir, model.quantization.label) }
   end
-  if not plan.keep_lm_head and has_own_head(model) then
-    options.fail { code = "unsupported", op = "quantize", tensor = "lm_head.weight",
-                   message = "lm_head.weight: an output head of its own stays as it is; leave keep_lm_head = true" }
-  end
   if methods[plan.method].needs_text and not calibration then
     error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(
       plan.method), 3)
@@ -140,7 +136,7 @@ local function quantize(model, plan, calibration, given)
   model:check()
   local count = math.tointeger(model.config.num_hidden_layers)
   local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
-  run.head = not plan.keep_lm_head and not model.config.tie_word_embeddings -- a tied head is the embedding, and stays
+  run.head = not plan.keep_lm_head and has_own_head(model) -- a tied head is the embedding, and stays
   local about
   if calibration then run.pass, about, run.texts = start(model, plan, calibration) end
   local layers = {}
