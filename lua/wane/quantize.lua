@@ -15,6 +15,7 @@ local spec = {
 local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input
 
 local function has_own_head(model)
+  if model.config.tie_word_embeddings then return false end -- and where it is written out, it is the embedding again
   for _, w in ipairs(model:weights()) do
     if w.name == "lm_head.weight" then return true end
   end
