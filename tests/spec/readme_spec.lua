@@ -16,3 +16,10 @@ describe("the README", function()
     end
   end)
 end)
+
+describe("the README's recipe", function()
+  it("is examples/smaller.lua", function()
+    local text = assert(io.open("README.md")):read("a")
+    assert.equal(assert(io.open("examples/smaller.lua")):read("a"), text:match("```lua\n(.-)```"))
+  end)
+end)
