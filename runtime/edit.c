@@ -96,6 +96,7 @@ static int next_byte(editor *d, unsigned char *out)
         if (woken(d)) return -1;
         if (!from[0].revents) continue;
         ssize_t n = read(0, out, 1);
+        if (n == 1 && *out == 0) *out = 4; /* a Ctrl-D typed before the prompt was there */
         if (n >= 0) return (int)n;
         if (errno != EINTR && errno != EAGAIN) return -1;
     }
@@ -232,10 +233,12 @@ static int l_read(lua_State *L)
     main_arm();
     d->L = L;
     woken(d);
-    d->interrupted = false; /* that one stopped what ran before */
+    d->interrupted = false;                        /* that one stopped what ran before */
+    if (!d->ended) el_set(d->el, EL_PREP_TERM, 1); /* before the prompt: who sees it may type */
     const char *line = d->ended ? NULL : el_gets(d->el, &n);
     d->L = NULL;
-    if (d->ended) { /* the program is to end: it is told again, since what ran before may have used it up */
+    if (d->ended) { /* the program is to end: it is told again, since what ran before may have used
+                       it up */
         fputc('\n', d->out);
         atomic_store(&wane_bind_context(L)->stop, 1);
         wane_bind_stop_check(L);

@@ -1,10 +1,10 @@
-/* main.c - the program: signals, standard streams and the exit code; all else is lua/wane/cli.lua.
- */
+/* main.c - the program: signals, standard streams, exit code; the rest is lua/wane/cli.lua. */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <lua.h>
@@ -14,11 +14,28 @@
 
 static wane *the_wane; /* for the signal handlers alone */
 
+static volatile sig_atomic_t stopping; /* one came */
+static double first_stop;              /* when, in monotonic seconds */
+static const double SAME = 0.2; /* seconds: timeout(1) and batch systems send each signal twice */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 /* The first one asks to stop: work ends at the next step and can be resumed. The second one ends
  * the program. */
 static void on_stop(int number)
 {
-    signal(number, SIG_DFL);
+    if (stopping && now() - first_stop > SAME) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    if (!stopping) first_stop = now();
+    stopping = 1;
     wane_interrupt(the_wane);
     edit_wake(number);
 }
@@ -43,13 +60,14 @@ static void on_pipe(int number)
 static void handle(int number, void (*f)(int))
 {
     struct sigaction old, new = {.sa_handler = f};
-    sigemptyset(&new.sa_mask);
+    sigfillset(&new.sa_mask);
     if (!sigaction(number, NULL, &old) && old.sa_handler != SIG_IGN) sigaction(number, &new, NULL);
 }
 
 void main_arm(void)
 {
     static const int stops[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+    stopping = 0;
     for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) handle(stops[i], on_stop);
 }
 

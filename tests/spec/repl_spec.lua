@@ -235,7 +235,7 @@ describe("at a terminal", function()
 
   it("the second of two ends what cannot be stopped", function()
     at_terminal { "expect > $", "type string.find(('a'):rep(3000), '.-.-.-b')\\r", "within 1 \\r\\n", "type \\x03",
-      "expect \\^C", "wait 0.2", "type \\x03", "gone -2" }
+      "expect \\^C", "wait 0.4", "type \\x03", "gone -2" }
   end)
 
   it("lines are there again the next time, also those of several lines", function()

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# run.sh - every test: installs what is missing, builds, runs the C tests, the specs and luacheck, then the same again
+# with address and undefined-behaviour sanitizers, and a build by clang. Every compiler warning is an error.
+# The last line is "N passed, N failed"; the logs are build/test-*.log. FAST=1 leaves out the second half.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+. .ci/packages.sh
+install_packages $TEST_PACKAGES || { echo "packages are missing"; echo "0 passed, 1 failed"; exit 1; }
+
+passed=0 failed=0
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
+mkdir -p build
+
+# count NAME GOOD BAD: what a runner said of itself
+count() {
+  passed=$((passed + $2)) failed=$((failed + $3))
+  printf '%-28s %5d passed %5d failed  %4d s\n' "$1" "$2" "$3" $((SECONDS - began))
+  [ "$3" = 0 ] || { echo "--- the end of build/test-$1.log"; tail -n 60 "build/test-$1.log"; echo "---"; }
+}
+
+# sum PATTERN FILE: of the first number in the lines that match
+sum() { grep -aoE "$1" "$2" | grep -oE '[0-9]+' | awk '{ n += $1 } END { print n + 0 }'; }
+
+# settle NAME STATUS GOOD BAD: a runner that ran nothing, or ended badly without naming a failure, has failed
+settle() {
+  local bad=$4
+  if [ "$2" != 0 ] && [ "$bad" = 0 ]; then bad=1; echo "$1 ended with status $2"; fi
+  if [ "$3" = 0 ] && [ "$bad" = 0 ]; then bad=1; echo "$1 ran no test"; fi
+  count "$1" "$3" "$bad"
+}
+
+# build NAME FOLDER CMAKE-OPTION...: one test that passes where all compiles without a warning
+build() {
+  local name=$1 folder=$2 log=build/test-$1.log
+  shift 2
+  began=$SECONDS
+  if cmake -S . -B "$folder" -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=ON "$@" >"$log" 2>&1 &&
+    ninja -C "$folder" >>"$log" 2>&1; then
+    count "$name" 1 0
+  else
+    count "$name" 0 1
+    return 1
+  fi
+}
+
+c_tests() { # NAME FOLDER
+  local log=build/test-$1.log
+  began=$SECONDS
+  timeout -k 10 900 "$2/test_wane" >"$log" 2>&1
+  settle "$1" $? "$(sum '\[  PASSED  \] [0-9]+ test' "$log")" "$(sum '^ *[0-9]+ FAILED TEST' "$log")"
+}
+
+specs() { # NAME FOLDER
+  local log=build/test-$1.log
+  began=$SECONDS
+  timeout -k 10 1800 "$2/wane" tests/run.lua -o plainTerminal tests/spec >"$log" 2>&1
+  settle "$1" $? "$(sum '[0-9]+ success' "$log")" \
+    "$(($(sum '[0-9]+ failures? /' "$log") + $(sum '[0-9]+ errors? /' "$log")))"
+}
+
+lint() {
+  local log=build/test-luacheck.log bad
+  began=$SECONDS
+  luacheck --no-color . >"$log" 2>&1
+  bad=$(grep -cE '(warnings?|errors?)$' "$log") # files
+  settle luacheck 0 "$(($(sum 'errors? in [0-9]+ files?' "$log") - bad))" "$bad"
+}
+
+if build gcc build; then
+  c_tests c build
+  specs lua build
+fi
+lint
+if [ "${FAST:-}" != 1 ]; then
+  build clang build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug
+  if build sanitizers build-asan -DWANE_SANITIZE=address,undefined; then
+    c_tests c-sanitized build-asan
+    specs lua-sanitized build-asan
+  fi
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
