@@ -1,5 +1,6 @@
 -- fallback.lua: the study. Models from large to small, each as it is and by every method, on the four question sets.
---   wane recipes/fallback.lua [--models A,B,C] [--memory 24GiB] [--out runs/fallback] [--trunc-eval N] [--delete-failed]
+--   wane recipes/fallback.lua [--models A,B,C] [--memory 24GiB] [--out runs/fallback] [--trunc-eval N]
+--     [--delete-failed]
 -- Out of memory goes on with the next smaller model, an error with the next method. The same command goes on where an
 -- interrupted one stopped.
 local wane = require "wane"

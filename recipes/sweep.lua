@@ -1,5 +1,6 @@
 -- sweep.lua: bits x group size x method x model, as one table and one picture of size against accuracy.
---   wane recipes/sweep.lua [--models A,B] [--methods gptq,awq] [--bits 4,3,2] [--group-sizes 32,64,128] [--out sweep.html]
+--   wane recipes/sweep.lua [--models A,B] [--methods gptq,awq] [--bits 4,3,2] [--group-sizes 32,64,128]
+--     [--out sweep.html]
 local wane = require "wane"
 
 local o = wane.options.arguments("sweep.lua", {

@@ -107,7 +107,8 @@ function verdict.judge(cells)
     end
   end
   local first = criteria[1]
-  return criteria, { state = state, text = ("The hypothesis, that a model survives the loss of bits, is %s: %s; %s; %s (n = %d).")
+  return criteria, { state = state,
+    text = ("The hypothesis, that a model survives the loss of bits, is %s: %s; %s; %s (n = %d).")
     :format(state, first.numbers, criteria[2].numbers, criteria[3].numbers, n) }
 end
 

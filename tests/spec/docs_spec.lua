@@ -67,8 +67,9 @@ describe("a Lua module", function()
     it(module .. " says what it is for", function()
       assert.is_truthy(page and page.text, "its first lines are no --- comment")
     end)
+    local within_reach = not module:find("^wane%..+%.") -- wane.x.y is a part of wane.x
     for _, entry in ipairs(page and page.entries or {}) do
-      if entry.public then
+      if entry.public and within_reach then
         it(("%s: %s says what it does"):format(module, entry.signature), function()
           assert.is_truthy(entry.text, "it has no --- comment")
         end)

@@ -229,7 +229,7 @@ describe("at a terminal", function()
     it("Ctrl-C stops " .. what .. " within 250 ms and keeps the state", function()
       local patience = process.sanitized() and 2 or 0.25
       at_terminal { "expect > $", "type x = 42\\r", "expect > $", "type " .. code .. "\\r", "within 1 \\r\\n",
-        "type \\x03", ("within %s \\n> $"):format(patience), "type x\\r", "expect 42\\r\\n> $", "type \\x04", "gone 0" }
+        "wait 0.1", "type \\x03", ("within %s \\n> $"):format(patience), "type x\\r", "expect 42\\r\\n> $", "type \\x04", "gone 0" }
     end)
   end
 
