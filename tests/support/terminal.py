@@ -37,7 +37,10 @@ def read(seconds):
 def fail(step, why):
     print(seen)
     print("FAILED:", step, "--", why, "after:", repr(seen[at:]))
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
     sys.exit(1)
 
 
