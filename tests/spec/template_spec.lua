@@ -280,6 +280,7 @@ describe("a limit", function()
     ["a comment that does not end"] = "{#" .. ("a"):rep(200000),
   }
   local charge = rendering.charge
+  local patience = require("support.process").sanitized() and 10 or 1 -- seconds
   local names = {}
   for name in pairs(attacks) do
     names[#names + 1] = name
@@ -309,9 +310,9 @@ describe("a limit", function()
         assert.is_truthy(e.line and e.column)
         assert.is_true(#e.message < 1000)
         assert.is_true(peak - before < 64 * 1024, ("%.1f MB"):format((peak - before) / 1024))
-        if best < 1 then break end
+        if best < patience then break end
       end
-      assert.is_true(best < 1, ("%.2f s"):format(best))
+      assert.is_true(best < patience, ("%.2f s"):format(best))
     end)
   end
 
