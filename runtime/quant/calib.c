@@ -10,8 +10,6 @@
 
 #include "runtime/base/units.h"
 
-static const char EMBEDDING[] = "model.embed_tokens.weight";
-
 enum { ROWS_MOST = 8192, SAMPLE = 2048, STAGES = 4 };
 
 /* What a batch needs on the device, from one allocation. */
@@ -69,7 +67,8 @@ static wane_status embed(wane_calib *c, wane_err *e)
     int64_t shape[2] = {config->vocabulary, config->hidden};
     wane_device *host = c->model->host;
     wane_tensor *table = NULL;
-    wane_status s = wane_checkpoint_get(c->model->checkpoint, EMBEDDING, 2, shape, host, &table, e);
+    wane_status s = wane_checkpoint_get(c->model->checkpoint, "model.embed_tokens.weight", 2, shape,
+                                        host, &table, e);
     for (int b = 0; b < c->batches->count && !s; b++) {
         const wane_batch *batch = &c->batches->batch[b];
         wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
@@ -121,10 +120,6 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
     c->refs = 1;
     c->model = wane_model_retain(m);
     c->width = widest(m->config);
-    const wane_safetensors *where;
-    const wane_entry *table = wane_checkpoint_find(m->checkpoint, EMBEDDING, &where);
-    bool narrow_inputs = table && table->dtype == WANE_BF16 && !wane_device_is_host(m->device);
-    c->dtype = narrow_inputs ? WANE_BF16 : WANE_F32;
     c->stage = -1;
     c->texts = count;
     wane_status s = wane_batches_new(sequence, count, most, weighing, &c->batches, e);
@@ -132,7 +127,7 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
     if (s) goto done;
     int64_t rows = c->start[c->batches->count];
     s = wane_tensor_new2(m->host, WANE_F32, rows, m->config->hidden, &c->x, e);
-    if (!s) s = wane_tensor_new2(m->host, c->dtype, rows, c->width, &c->in, e);
+    if (!s) s = wane_tensor_new2(m->host, WANE_F32, rows, c->width, &c->in, e);
     if (!s) s = embed(c, e);
 done:
     if (s)
@@ -185,10 +180,9 @@ static float *rows_of_x(const wane_calib *c, int b)
     return (float *)c->x->buffer->data + c->start[b] * c->model->config->hidden;
 }
 
-static void *rows_of_in(const wane_calib *c, int b)
+static float *rows_of_in(const wane_calib *c, int b)
 {
-    size_t row = (size_t)c->width * wane_dtype_bytes(c->dtype);
-    return (unsigned char *)c->in->buffer->data + (size_t)c->start[b] * row;
+    return (float *)c->in->buffer->data + c->start[b] * c->width;
 }
 
 static wane_status put(wane_device *d, wane_mat to, const void *from, wane_err *e)
@@ -204,10 +198,10 @@ static wane_status get(wane_device *d, void *to, wane_mat from, wane_err *e)
 }
 
 /* The first rows of a buffer for the widest input, as an input of a stage. */
-static wane_mat narrow(const wane_calib *c, wane_mat m, wane_dtype dtype, int stage)
+static wane_mat narrow(const wane_calib *c, wane_mat m, int stage)
 {
     int64_t width = wane_stage_width(c->model->config, stage);
-    return (wane_mat){m.data, dtype, m.rows, width, width};
+    return (wane_mat){m.data, WANE_F32, m.rows, width, width};
 }
 
 /* Whether the stage reads and changes the residual stream. */
@@ -231,7 +225,7 @@ static wane_status load_batch(const wane_calib *c, wane_tensor *buffer, int b, i
     wane_status st = put(d, s->weight, batch->weight, e);
     if (!st && reads_x(stage)) st = put(d, s->x, rows_of_x(c, b), e);
     if (st || stage < 0) return st;
-    s->in = narrow(c, s->in, c->dtype, stage);
+    s->in = narrow(c, s->in, stage);
     return put(d, s->in, rows_of_in(c, b), e);
 }
 
@@ -370,17 +364,12 @@ static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number
     if (!s) s = load_block(c, b, &sp, e);
     if (!s && c->s) s = WANE_CALL(d, e, binary, sp.in, sp.in, wane_tensor_mat(c->s), WANE_DIV);
     if (s) return s;
-    if (stage < 3) out = narrow(c, out, WANE_F32, stage + 1);
+    if (stage < 3) out = narrow(c, out, stage + 1);
     s = stage < 0 ? wane_block_begin(&sp.block, layer, sp.x, out, e)
                   : wane_block_advance(&sp.block, layer, stage, sp.x, sp.in, out, e);
     if (!s)
         s = stage < 3 ? check_finite(c, b, out, count, number, reader(stage + 1), e)
                       : check_finite(c, b, sp.x, count, number, "mlp", e);
-    if (!s && stage < 3 && c->dtype != WANE_F32) {
-        wane_mat kept = narrow(c, sp.other, c->dtype, stage + 1);
-        s = WANE_CALL(d, e, convert, kept, out);
-        out = kept;
-    }
     if (!s && stats) s = gather(c, stats, out, sp.weight, e);
     if (!s && stage < 3) s = get(d, rows_of_in(c, b), out, e);
     if (!s && (stage == 1 || stage == 3)) s = get(d, rows_of_x(c, b), sp.x, e);

@@ -46,9 +46,7 @@ typedef struct {
     float *frequency; /* [d/2] owned, as row */
     int32_t *row;     /* [rows] 0, 1, 2, ... */
     wane_tensor *x;   /* host F32 (all rows, hidden): the residual stream */
-    wane_dtype dtype; /* of inputs between stages: BF16 for a bf16 model on a device that is not the
-                         host, where products of bf16 are exact and fast; else F32 */
-    wane_tensor *in;  /* host, batch b's at start[b] * width, as (rows, width of the stage) */
+    wane_tensor *in;  /* host F32, batch b's at start[b] * width, as (rows, width of the stage) */
     wane_tensor *s;   /* F32 (1,k) by which that step divides `in` first, or NULL */
 } wane_calib;
 

@@ -236,19 +236,18 @@ static void folding_refuses(void **state)
 static void passes(void **state)
 {
     (void)state;
-    wane_device *host = open_device(), *d[3] = {open_device(), NULL, open_device()};
-    float *gram[3], *mean[3];
+    wane_device *host = open_device(), *d[2] = {open_device(), NULL};
+    float *gram[2], *mean[2];
     wane_err e;
     size_t k = 0;
     assert_int_equal(wane_device_open("cpu", 2 << 20, &d[1], &e),
                      WANE_OK); /* small: one text at a time */
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         wane_model *m = open_model("qwen3", d[i], host);
         wane_calib *c = open_calib(m, i == 1 ? 2 << 20 : 0);
         wane_layer *layer;
         wane_stats *stats;
         if (i == 1) assert_true(c->batches->count > 1);
-        if (i == 2) c->dtype = WANE_BF16; /* as on a device that is not the host */
         assert_int_equal(c->batches->distinct, 6 + 3 * (LENGTH - 6) - 3);
         assert_int_equal(wane_model_layer(m, 0, &layer, &e), WANE_OK);
         for (int stage = -1; stage < 2; stage++) {
@@ -269,9 +268,7 @@ static void passes(void **state)
     assert_int_equal(host->live, host->scratch);
     assert_true(distance(gram[1], gram[0], k * k) < 1e-5);
     assert_true(distance(mean[1], mean[0], k) < 1e-5);
-    assert_true(distance(gram[2], gram[0], k * k) < 1e-2);
-    assert_true(distance(gram[2], gram[0], k * k) > 1e-5);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         free(gram[i]), free(mean[i]);
         wane_device_release(d[i]);
     }
