@@ -14,6 +14,7 @@ passed=0 failed=0
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0:strict_string_checks=1:allocator_may_return_null=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
+export OMP_WAIT_POLICY=passive # waiting threads sleep: tests share the machine
 mkdir -p build
 
 # count NAME GOOD BAD: what a runner said of itself
@@ -55,10 +56,10 @@ c_tests() { # NAME FOLDER
   settle "$1" $? "$(sum '\[  PASSED  \] [0-9]+ test' "$log")" "$(sum '^ *[0-9]+ FAILED TEST' "$log")"
 }
 
-specs() { # NAME FOLDER
+specs() { # NAME FOLDER SPECS
   local log=build/test-$1.log
   began=$SECONDS
-  timeout -k 10 1800 "$2/wane" tests/run.lua -o plainTerminal tests/spec >"$log" 2>&1
+  timeout -k 10 1800 "$2/wane" tests/run.lua -o plainTerminal "$3" >"$log" 2>&1
   settle "$1" $? "$(sum '[0-9]+ success' "$log")" \
     "$(($(sum '[0-9]+ failures? /' "$log") + $(sum '[0-9]+ errors? /' "$log")))"
 }
@@ -71,16 +72,18 @@ lint() {
   settle luacheck 0 "$(($(sum 'errors? in [0-9]+ files?' "$log") - bad))" "$bad"
 }
 
-if build gcc build; then
+# CUDA code is compiled for one architecture where nvcc is, and cannot run here: tests/gpu.sh does that elsewhere.
+if build gcc build -DCMAKE_CUDA_ARCHITECTURES=90; then
   c_tests c build
-  specs lua build
+  specs lua build tests/spec
+  [ "${FAST:-}" = 1 ] || specs lune build tests/slow
 fi
 lint
 if [ "${FAST:-}" != 1 ]; then
-  build clang build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug
-  if build sanitizers build-asan -DWANE_SANITIZE=address,undefined; then
+  build clang build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DWANE_CUDA=OFF
+  if build sanitizers build-asan -DWANE_SANITIZE=address,undefined -DWANE_CUDA=OFF; then
     c_tests c-sanitized build-asan
-    specs lua-sanitized build-asan
+    specs lua-sanitized build-asan tests/spec
   fi
 fi
 
