@@ -26,7 +26,7 @@ _Static_assert((CPU_TILE * CPU_TILE + 2 * CPU_TILE * CPU_DEPTH) * 4 <= CPU_THREA
                "a tile of a product, and what it is made of");
 
 /* Columns first .. last-1 of a gptq block for CPU_GPTQ_ROWS rows of w at once, column by column. */
-enum { CPU_GPTQ_ROWS = 32, CPU_GPTQ_COLUMNS = 128 };
+enum { CPU_GPTQ_ROWS = 64, CPU_GPTQ_COLUMNS = 128 };
 typedef struct {
     float *w;                  /* (columns, CPU_GPTQ_ROWS): updated */
     float *error;              /* the same shape: (w - decoded) / u_ii */

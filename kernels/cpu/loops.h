@@ -361,8 +361,12 @@ static void unpack(uint8_t *restrict codes, const uint32_t *restrict words, int6
                 codes[2 * j + 1] = bytes[j] >> 4;
             }
         } else if (bits == 2) {
-            for (int64_t j = 0; j < whole * 2; j++)
-                for (int c = 0; c < 4; c++) codes[4 * j + c] = bytes[j] >> 2 * c & 3;
+            for (int64_t j = 0; j < whole * 2; j++) {
+                codes[4 * j] = bytes[j] & 3;
+                codes[4 * j + 1] = bytes[j] >> 2 & 3;
+                codes[4 * j + 2] = bytes[j] >> 4 & 3;
+                codes[4 * j + 3] = bytes[j] >> 6;
+            }
         } else {
             for (int64_t j = 0; j < whole; j++) {
                 uint32_t u = bytes[3 * j] | (uint32_t)bytes[3 * j + 1] << 8 |
