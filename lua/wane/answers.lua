@@ -2,35 +2,45 @@
 -- A box is `\boxed{...}` with balanced braces; the last one of a text counts, as in the MATH benchmark
 -- (Hendrycks et al. 2021, arXiv:2103.03874). Numbers are compared exactly where both are whole or decimal, so
 -- that 40-digit integers do not become equal by rounding.
+local unicode = require "wane.template.unicode"
+
 local answers = {}
 
 local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
 
---- The content of the last well-formed box.
+-- What opens or closes a group: \boxed{, {, }; an escaped brace, or any other escape, is text.
+local function groups(text)
+  local at = 1
+  return function()
+    while true do
+      local from = text:find("[{}\\]", at)
+      if not from then return nil end
+      local _, brace = text:find("^\\boxed%s*{", from)
+      at = (brace or from) + 1
+      if brace then return "box", from, brace end
+      local c = text:sub(from, from)
+      if c ~= "\\" then return c, from, from end
+      if text:find("^[{}\\]", at) and not text:find("^\\boxed", at) then at = at + 1 end
+    end
+  end
+end
+
+--- The content of the last well-formed box: the one that begins last of those that are closed and not empty.
 -- @param text string  what the model wrote
--- @return string or nil  the content, trimmed; nil where there is no closed, non-empty box
+-- @return string or nil  the content, trimmed
 function answers.boxed(text)
-  local found
-  local from = 1
-  while true do
-    local _, open = text:find("\\boxed%s*{", from)
-    if not open then return found end
-    local depth, at = 1, open + 1
-    while depth > 0 do
-      local brace = text:find("[{}\\]", at)
-      if not brace then return found end
-      local c = text:sub(brace, brace)
-      if c == "\\" then
-        at = brace + 2 -- an escaped brace is text
-      else
-        depth = depth + (c == "{" and 1 or -1)
-        at = brace + 1
+  local found, begins, open = nil, 0, {}
+  for kind, from, to in groups(text) do
+    if kind ~= "}" then
+      open[#open + 1] = { box = kind == "box", from = from, inside = to + 1 }
+    elseif open[1] then
+      local group = table.remove(open)
+      if group.box and group.from > begins and text:find("%S", group.inside) < from then
+        found, begins = trim(text:sub(group.inside, from - 1)), group.from
       end
     end
-    local inside = trim(text:sub(open + 1, at - 2))
-    if inside ~= "" then found = inside end
-    from = open + 1
   end
+  return found
 end
 
 local WRAPPERS = { "text", "textbf", "textit", "mathrm", "mathbf", "mbox", "operatorname" }
@@ -57,8 +67,8 @@ end
 -- @return integer or nil  1 to 4
 function answers.choice(inside)
   local text = answers.plain(inside)
-  local label = text:match("^%(?([A-Da-d1-4])%)?$") or text:match("^%(?([A-Da-d1-4])[%).:]%s*%S")
-    or text:match("^[Oo]ption%s+([A-Da-d1-4])$")
+  local label = text:match("^%(?([A-Da-d1-4])%)?$") or text:match("^%(?([A-Da-d])[%).:]%s*%S")
+    or text:match("^%(?([1-4])[%).:]%s+%S") or text:match("^[Oo]ption%s+([A-Da-d1-4])$") -- 2.5 is no option
   if not label then return nil end
   return tonumber(label) or label:upper():byte() - 64
 end
@@ -104,6 +114,9 @@ local function fraction(text)
     sign, whole, above, below = text:match("^([+-]?)(%d*)%s*\\[dt]?frac%s*(%d)%s*(%d)$")
   end
   if not above then
+    sign, whole, above, below = text:match("^([+-]?)(%d+)%s+(%d+)%s*/%s*(%d+)$") -- 1 1/2
+  end
+  if not above then
     above, below = text:match("^([+-]?[%d.,]+)%s*/%s*([%d.,]+)$")
     sign, whole = "", ""
   end
@@ -116,17 +129,32 @@ local function fraction(text)
   return sign == "-" and -value or value
 end
 
---- A number as people and models write it: 1,008  $8  50%  1/2  \frac{1}{2}  -3.50  1.5e3  x = 4.
+local UNIT_BRACES = { "text", "textrm", "mathrm", "mbox" }
+
+-- "12 \\text{ cm}^2" -> "12", "90^\\circ" -> "90", "4 apples" -> "4": a unit is words after the number, and a letter
+-- alone is none but a variable
+local function without_unit(text)
+  text = text:gsub("%s*%^%s*{?\\circ}?$", ""):gsub("\u{b0}$", "")
+  for _, braces in ipairs(UNIT_BRACES) do
+    text = text:gsub("^(.*%d[%s})]*)\\" .. braces .. "%s*%b{}%^?{?%d?}?$", "%1")
+  end
+  local number, words = text:match("^(.*%d)%s+(%a[%a%s]*)$")
+  if number and not (" " .. words .. " "):find("%s%a%s") then text = number end
+  return trim(text)
+end
+
+--- A number as people and models write it: 1,008  $8  50%  1/2  \frac{1}{2}  -3.50  1.5e3  x = 4  12 \text{ cm}.
 -- @param inside string  a box's content, or the gold answer as text
 -- @return table or nil  { value = number, exact = { negative, digits, places } or nil, percent = boolean }
 function answers.number(inside)
-  local text = answers.plain(inside)
+  local text = answers.plain((inside:gsub("\\[,!](%d%d%d)%f[%D]", "%1"))) -- 1\,008
   text = text:gsub("\u{2212}", "-"):gsub("\u{a0}", " "):gsub("\\%$", "$"):gsub("\\%%", "%%"):gsub("{,}", ",")
   text = text:gsub("\\left", ""):gsub("\\right", "")
   text = trim(text:match("^%a[%w_]*%s*=%s*(.+)$") or text)
   local percent
   text, percent = text:gsub("%s*%%$", "")
-  text = trim(text):gsub("^([+-]?)%s*[$\u{20ac}\u{a3}]%s*", "%1")
+  text = without_unit(trim(text))
+  for _, sign in ipairs { "%$", "\u{20ac}", "\u{a3}" } do text = text:gsub("^([+-]?)%s*" .. sign .. "%s*", "%1") end
   text = without_commas(text)
   local exact = decimal(text)
   local value
@@ -164,11 +192,12 @@ end
 local ARTICLES = { a = true, an = true, the = true }
 
 --- SQuAD's normal form: lower case, no ASCII punctuation, no articles, single spaces (Rajpurkar et al. 2016).
+-- Departs from its script in that an article beside a dash or another sign beyond ASCII stays.
 -- @param text string
 -- @return string
 function answers.normal(text)
   local words = {}
-  for word in text:lower():gsub("%p", ""):gmatch("%S+") do
+  for word in unicode.lower(text):gsub("[!-/:-@%[-`{-~]", ""):gsub("\u{a0}", " "):gmatch("%S+") do
     if not ARTICLES[word] then words[#words + 1] = word end
   end
   return table.concat(words, " ")

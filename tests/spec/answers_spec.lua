@@ -12,6 +12,16 @@ describe("the box", function()
     { "\\boxed {7}", "7" },
     { "\\boxed{  }", nil },
     { "\\boxed{", nil },
+    { "\\boxed{never closed, \\boxed{A}", "A" },
+    { "\\boxed{A} and \\boxed{}", "A" },
+    { "\\\\boxed{5}", "5" },
+    { "x \\\\ \\boxed{5}", "5" },
+    { "\\boxed{\\{1, 2\\}}", "\\{1, 2\\}" },
+    { "} \\boxed{5} }", "5" },
+    { "\\frac{\\boxed{3}}{4}", "3" },
+    { "\\boxed{\u{e9}\u{20ac}}", "\u{e9}\u{20ac}" },
+    { "\\boxed{a\0b}", "a\0b" },
+    { "\\boxed", nil },
     { "boxed{C}", nil },
     { "C", nil },
     { "", nil },
@@ -33,7 +43,9 @@ end)
 describe("an option", function()
   local rows = {
     { "C", 3 }, { "c", 3 }, { "(B)", 2 }, { "D. gold", 4 }, { "A) x", 1 }, { "\\text{B}", 2 }, { "$C$", 3 }, { "3", 3 },
-    { "C.", 3 }, { "Option D", 4 }, { "E", nil }, { "5", nil }, { "ABC", nil }, { "apple", nil }, { "A or B", nil },
+    { "C.", 3 }, { "Option D", 4 }, { "\\textbf{(A)}", 1 }, { "b: x", 2 },
+    { "2. gold", 2 }, { "2.5", nil }, { "1:30", nil }, { "4) 12 kg", 4 }, { "E", nil }, { "5", nil }, { "0", nil }, { "ABC", nil },
+    { "apple", nil }, { "A or B", nil },
   }
   for _, row in ipairs(rows) do
     it(("%q is %s"):format(row[1], tostring(row[2])), function() assert.equal(row[2], answers.choice(row[1])) end)
@@ -53,7 +65,12 @@ describe("a number", function()
     { "\\frac{1}{2}", 0.5 }, { "-\\dfrac{3}{4}", -0.75 }, { "1\\frac{1}{2}", 1.5 }, { "-3.50", -3.5 }, { "1.5e3", 1500 },
     { "2 \\times 10^{3}", 2000 }, { "x = 4", 4 }, { "\u{2212}7", -7 }, { ".5", 0.5 }, { "007", 7 }, { "-0", 0 },
     { "12,345,678.9", 12345678.9 }, { "1{,}000", 1000 }, { "\\text{12}", 12 },
-    { "1,2", nil }, { "1e400", nil }, { "1/0", nil }, { "four", nil }, { "", nil }, { "4 apples", nil }, { "nan", nil },
+    { "1 1/2", 1.5 }, { "-2 3/4", -2.75 }, { "$8.50$", 8.5 }, { "\u{20ac}8", 8 }, { "-$8", -8 }, { "1\\,008\\,000", 1008000 },
+    { "1\\,08", nil }, { "3.", 3 },
+    { "12 \\text{ cm}", 12 }, { "12\\text{ cm}^2", 12 }, { "90^\\circ", 90 }, { "90^{\\circ}", 90 }, { "90\u{b0}", 90 },
+    { "4 apples", 4 }, { "7 square feet", 7 }, { "\\frac{1}{2}\\text{ hour}", 0.5 }, { "3 x", nil }, { "4 or 5", nil },
+    { "\\boxed{4}", nil }, { "12 x apples", nil }, { "1e5", 100000 }, { "\\frac12", 0.5 }, { "\\frac{1}{0}", nil },
+    { "1,2", nil }, { "1e400", nil }, { "1/0", nil }, { "four", nil }, { "", nil }, { "nan", nil },
     { "inf", nil }, { "0x10", nil }, { "1.2.3", nil },
   }
   for _, row in ipairs(rows) do
@@ -91,6 +108,9 @@ describe("a span", function()
     local f1, exact = answers.overlap("the Eiffel Tower.", "Eiffel tower")
     assert.equal(1, f1)
     assert.is_true(exact)
+  end)
+  it("is lower case beyond ASCII too, and keeps its accents", function()
+    assert.equal("y\u{fc}an \u{e9}cole\u{2013}n", answers.normal("Y\u{dc}AN\u{a0}the \u{c9}cole\u{2013}N!"))
   end)
   it("scores the words it shares", function()
     local f1, exact = answers.overlap("red kite of Tom", "red kite")
