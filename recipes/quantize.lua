@@ -5,8 +5,9 @@ local wane = require "wane"
 local o = wane.options.arguments("quantize.lua MODEL OUT", {
   { name = "method", kind = "one of", choices = { "rtn", "awq", "gptq", "hqq", "smoothquant" }, default = "gptq",
     doc = "how" },
-  { name = "bits", kind = "integer", default = 4, doc = "2, 3, 4 or 8" },
-  { name = "group_size", kind = "integer", default = 64, doc = "columns that share a scale" },
+  { name = "bits", kind = "one of", choices = { 2, 3, 4, 8 }, default = 4, doc = "how many each weight keeps" },
+  { name = "group_size", kind = "one of", choices = { 32, 64, 128, -1 },
+    doc = "columns that share a scale, 64 unless given; -1: a whole row, as W8A8 always has" },
   { name = "calib", kind = "string", default = "examples/data/calibration.jsonl", doc = "calibration chats or text" },
 }, arg, 2)
 

@@ -68,6 +68,15 @@ local function argparse()
   usage_error("the commands need lua-argparse: apt-get install lua-argparse (wane FILE and wane -e go without it)")
 end
 
+-- --name and --no-name; help shows the one that changes what is so by itself
+local function add_switch(parser, entry)
+  local dashed = entry.name:gsub("_", "-")
+  local shown = options.flag(entry)
+  for flag, action in pairs { ["--" .. dashed] = "store_true", ["--no-" .. dashed] = "store_false" } do
+    parser:flag(flag, options.sentence(entry)):target(entry.name):action(action):hidden(flag ~= shown)
+  end
+end
+
 --- Gives a parser of argparse's the words and flags of a command.
 function cli.fill(parser, command)
   for _, word in ipairs(command.arguments or {}) do
@@ -75,8 +84,7 @@ function cli.fill(parser, command)
   end
   for _, entry in ipairs(command.options or {}) do
     if entry.kind == "boolean" then
-      parser:flag(options.flag(entry), options.sentence(entry)):target(entry.name)
-        :action(entry.default == true and "store_false" or "store_true")
+      add_switch(parser, entry)
     elseif options.is_flag(entry) then
       local flag = parser:option(options.flag(entry), options.sentence(entry)):target(entry.name)
         :argname(options.placeholder(entry)):convert(function(text) return options.parse(entry, text) end)

@@ -1,4 +1,5 @@
 --- Two results on the same questions: what changed, and whether it could be chance.
+local options = require "wane.options"
 local statistics = require "wane.statistics"
 
 local function by_id(result)
@@ -24,7 +25,8 @@ local function paired(pairs_list)
 end
 
 local function flip(sample, was)
-  return { task = sample.task, id = sample.id, line = sample.line, gold = sample.gold, was = was, now = sample.boxed }
+  return { task = sample.task, id = sample.id, line = sample.line, gold = sample.gold, was = was,
+           now = sample.extracted }
 end
 
 --- Compares a result with its baseline, question by question. A question asked twice counts once.
@@ -32,7 +34,7 @@ end
 -- @param result another, over the same questions (what only one has is counted in `unpaired`)
 -- @return { baseline, name, n, delta (share), interval, p (McNemar, exact), lost, gained, flips, tasks, unpaired,
 --   verdict }
--- @error a string where no question is in both
+-- @error format where no question is in both
 local function compare(baseline, result)
   local before, now = by_id(baseline), by_id(result)
   local all, by_task, unpaired = {}, {}, 0
@@ -44,7 +46,10 @@ local function compare(baseline, result)
   for key in pairs(now) do
     if not before[key] then unpaired = unpaired + 1 end
   end
-  if #order == 0 then error("the two results have no question in common; evaluate both on the same data", 2) end
+  if #order == 0 then
+    options.fail { code = "format", op = "compare", message = ("%s and %s have no question in common; evaluate both on "
+      .. "the same data"):format(baseline.name, result.name) }
+  end
   table.sort(order, function(x, y)
     local a, b = before[x], before[y]
     if a.task ~= b.task then return a.task < b.task end
@@ -61,8 +66,8 @@ local function compare(baseline, result)
   for name, list in pairs(by_task) do
     if #list > 0 then out.tasks[name] = (paired(list)) end
   end
-  for _, s in ipairs(lost) do out.flips[#out.flips + 1] = flip(s, before[s.task .. s.id].boxed) end
-  for _, s in ipairs(gained) do out.flips[#out.flips + 1] = flip(s, before[s.task .. s.id].boxed) end
+  for _, s in ipairs(lost) do out.flips[#out.flips + 1] = flip(s, before[s.task .. s.id].extracted) end
+  for _, s in ipairs(gained) do out.flips[#out.flips + 1] = flip(s, before[s.task .. s.id].extracted) end
   if out.p < 0.05 then
     out.verdict = out.delta < 0 and "worse" or "better"
   else

@@ -7,6 +7,15 @@ local WEIGHTS = "%.safetensors$"
 local ALSO = { ["config.json"] = true, ["tokenizer.json"] = true, ["tokenizer_config.json"] = true,
                ["chat_template.jinja"] = true, ["generation_config.json"] = true }
 
+local known = {} -- stamp of a file -> its hash: weights are read once for it by a process
+
+local function hash_file(path)
+  local stamp = core.files.stamp(path)
+  local hash = known[stamp or ""] or core.files.sha256_file(path)
+  if stamp and stamp == core.files.stamp(path) then known[stamp] = hash end
+  return hash
+end
+
 --- The last part of the model's folder.
 function fingerprint.name(model) return (model.dir:gsub("/+$", ""):match("([^/]+)$")) or model.dir end
 
@@ -18,7 +27,7 @@ function fingerprint.of_dir(dir)
   local parts = {}
   for _, name in ipairs(core.files.list(dir)) do
     if name:find(WEIGHTS) or ALSO[name] then
-      parts[#parts + 1] = name .. " " .. core.files.sha256_file(dir .. "/" .. name)
+      parts[#parts + 1] = name .. " " .. hash_file(dir .. "/" .. name)
     end
   end
   return core.files.sha256(table.concat(parts, "\n"))
@@ -29,7 +38,9 @@ function fingerprint.of(model)
   local of_dir = fingerprint.of_dir(model.dir)
   local q = model.quantization
   if not q or q.dir == model.dir then return of_dir end
-  return core.files.sha256(of_dir .. "\n" .. core.json.encode { q.plan or q.label, q.calibration or {} })
+  local c = q.calibration or {}
+  local made = { core.version, q.plan or q.label, c.hash or "", c.samples or "", c.weights or "", c.answer or "" }
+  return core.files.sha256(of_dir .. "\n" .. core.json.encode(made))
 end
 
 --- Bytes of the weights as the files hold them, and bits for each weight of the model.

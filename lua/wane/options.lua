@@ -10,7 +10,8 @@ local options = {}
 -- @param fields { code, message, path, ... }
 function options.fail(fields) error(setmetatable(fields, core.error), 0) end
 
--- kind -> function(value, entry) -> the value to keep, or nil, what it should have been, and a hint
+-- kind -> function(value, entry) -> the value to keep, or nil, what it should have been, a hint, and what was wrong
+-- where that is but a part of the value
 local kinds = {}
 
 function kinds.integer(v)
@@ -46,8 +47,8 @@ function kinds.list(v, entry)
   if type(v) ~= "table" then return nil, "a list" end
   local check, items = kinds[entry.of or "any"], {}
   for i, item in ipairs(v) do
-    local kept, wanted = check(item, entry)
-    if kept == nil then return nil, ("a list whose item %d is %s"):format(i, wanted) end
+    local kept, wanted, hint = check(item, entry)
+    if kept == nil then return nil, ("a list whose item %d is %s"):format(i, wanted), hint, item end
     items[i] = kept
   end
   if #items ~= #v or (next(v) ~= nil and #v == 0) then return nil, "a list" end
@@ -85,8 +86,10 @@ end
 -- value -> the value to keep, or nil and a sentence that says what is wrong
 local function examine(entry, v)
   local check = kinds[entry.kind] or error(("option %s has no kind"):format(entry.name), 0)
-  local kept, wanted, hint = check(v, entry)
-  if kept == nil then return nil, ("%s must be %s, not %s%s"):format(entry.name, wanted, show(v), hint or "") end
+  local kept, wanted, hint, wrong = check(v, entry)
+  if kept == nil then
+    return nil, ("%s must be %s, not %s%s"):format(entry.name, wanted, show(wrong == nil and v or wrong), hint or "")
+  end
   if type(kept) == "number" then
     local least, most = entry.least, entry.most
     if least and most and (kept < least or kept > most) then

@@ -7,11 +7,13 @@
 --   judge(record, inside)   -> { answer, correct, ... } for a box's content; nil inside: no box, no point
 --   metrics(samples)        -> the set's own figures over judged samples
 -- An answer without a box is wrong, whatever is right; an abstention must be said.
+local core = require "wane.core"
 local answers = require "wane.answers"
+local options = require "wane.options"
 local statistics = require "wane.statistics"
 
 local function with_context(record)
-  if not record.context then return record.question end
+  if type(record.context) ~= "string" then return record.question end
   return ("Context: %s\n\nQuestion: %s"):format(record.context, record.question)
 end
 
@@ -117,7 +119,7 @@ local squad = {
 -- a record's right answers: "" or an empty list is unanswerable
 local function golds(record)
   local answer = record.answer
-  if answer == nil then answer = record.answers end
+  if answer == nil or answer == core.json.null then answer = record.answers end
   if type(answer) == "string" then return answer ~= "" and { answer } or {} end
   if type(answer) == "table" then return type(answer.text) == "table" and answer.text or answer end
 end
@@ -225,12 +227,33 @@ end
 local tasks = { arc, boolq, squad, openmath }
 for _, task in ipairs(tasks) do tasks[task.name] = task end
 
---- The task of that name.
+--- Names of the tasks, in their order.
+tasks.names = {}
+for i, task in ipairs(tasks) do tasks.names[i] = task.name end
+
+--- The task of that name; a table is taken for a task of one's own.
+-- @param level whose line an error names, as for error; 2 unless given
 -- @error a string naming the known ones
-function tasks.get(name)
-  if type(name) == "table" then return name end
-  if type(name) == "string" and tasks[name] and type(tasks[name]) == "table" then return tasks[name] end
-  error(("no task %s; there are arc, boolq, squad_v2 and openmath"):format(tostring(name)), 3)
+function tasks.get(name, level)
+  if type(name) == "table" and type(name.judge) == "function" then return name end
+  for _, task in ipairs(tasks) do
+    if task.name == name then return task end
+  end
+  local meant = type(name) == "string" and core.options.nearest(name, tasks.names)
+  error(("there is no task %s%s"):format(tostring(name), meant and ("; did you mean %s?"):format(meant)
+    or "; there are " .. table.concat(tasks.names, ", ")), (level or 1) + 1)
+end
+
+--- The file of a set in a folder: the first of DIR/TASK.test.jsonl and DIR/TASK.jsonl that is there.
+-- @return string
+-- @error io naming both
+function tasks.file(dir, name)
+  for _, ending in ipairs { ".test.jsonl", ".jsonl" } do
+    local path = ("%s/%s%s"):format(dir, name, ending)
+    if core.files.kind(path) == "file" then return path end
+  end
+  options.fail { code = "io", op = "evaluate", path = dir,
+                 message = ("no %s.test.jsonl or %s.jsonl in %s; name the folder with data ="):format(name, name, dir) }
 end
 
 return tasks
