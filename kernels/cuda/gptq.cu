@@ -180,8 +180,9 @@ static wane_status factor(wane_dev *d, wane_mat h, int *failed)
     return launched(d);
 }
 
-/* x21 = -x22 l21 x11, from the small blocks up; temp holds l21 x11. */
-static wane_status invert(wane_dev *d, wane_mat h, float *temp)
+/* x21 = -x22 l21 x11, from the small blocks up. Column-major all three are upper or whole: (s1,s2) = -x11 l21 x22, by
+ * panels of rows as temp (room floats) has room for; a panel reads rows of l21 from its own on, so they go downwards. */
+static wane_status invert(wane_dev *d, wane_mat h, float *temp, int64_t room)
 {
     int64_t k = h.cols;
     int ld = (int)h.stride;
@@ -193,13 +194,17 @@ static wane_status invert(wane_dev *d, wane_mat h, float *temp)
     invert_blocks_kernel<<<(unsigned)tiles(k, SIDE), SIDE, shared, d->stream>>>(h);
     for (int64_t size = SIDE; size < k; size *= 2) {
         for (int64_t at = 0; at + size < k; at += 2 * size) {
-            int s1 = (int)size, s2 = (int)(k - at - size < size ? k - at - size : size);
+            int64_t s2 = k - at - size < size ? k - at - size : size, panel = room / s2 < size ? room / s2 : size;
             float *x11 = (float *)h.data + at * h.stride + at, *l21 = x11 + size * h.stride, *x22 = l21 + size;
-            /* column-major: temp (s1,s2) = x11 (as seen) l21; then l21 = -temp x22 */
-            cublasStatus_t s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, s1, s2, s1, &one, x11, ld, l21, ld, &none,
-                                           temp, s1);
-            if (s == CUBLAS_STATUS_SUCCESS)
-                s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, s1, s2, s2, &minus, temp, s1, x22, ld, &none, l21, ld);
+            cublasStatus_t s = CUBLAS_STATUS_SUCCESS;
+            for (int64_t r = 0; r < size && s == CUBLAS_STATUS_SUCCESS; r += panel) {
+                int rows = (int)(size - r < panel ? size - r : panel);
+                s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, rows, (int)s2, (int)(size - r), &one,
+                                x11 + r * h.stride + r, ld, l21 + r, ld, &none, temp, rows);
+                if (s == CUBLAS_STATUS_SUCCESS)
+                    s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, rows, (int)s2, (int)s2, &minus, temp, rows, x22,
+                                    ld, &none, l21 + r, ld);
+            }
             if (s != CUBLAS_STATUS_SUCCESS) return cuda_blas_status(d, s);
         }
     }
@@ -208,18 +213,13 @@ static wane_status invert(wane_dev *d, wane_mat h, float *temp)
 
 static bool valid_order(wane_mat order, int64_t k) { return !order.data || is(order, WANE_I32, 1, k); }
 
-static int64_t power_above(int64_t k)
-{
-    int64_t p = SIDE;
-    while (p < k) p *= 2;
-    return p;
-}
+enum { PANEL = 16 }; /* rows of temp at least */
 
 wane_status cuda_inverse_factor(wane_dev *d, wane_mat h, wane_mat order, float damp)
 {
-    int64_t k = h.cols, head = tiles(k + 16, 256) * 256, half = power_above(k) / 2;
+    int64_t k = h.cols, head = tiles(k + 16, 256) * 256, room = ((int64_t)d->scratch_bytes - head) / 4;
     if (!is(h, WANE_F32, h.rows, h.rows) || h.stride > INT32_MAX || !(damp >= 0) || !valid_order(order, k) || k < 1 ||
-        k * 4 > 200 * 1024 || head + half * (k - half > 0 ? half : 0) * 4 > (int64_t)d->scratch_bytes)
+        k * 4 > 200 * 1024 || room < PANEL * k)
         return WANE_EARG;
     int *failed = (int *)d->scratch, answer = 0;
     uint8_t *dead = d->scratch + 16;
@@ -236,7 +236,7 @@ wane_status cuda_inverse_factor(wane_dev *d, wane_mat h, wane_mat order, float d
     if (!s) s = cuda_status(d, cudaStreamSynchronize(d->stream));
     if (s) return s;
     if (answer) return WANE_ENUMERIC;
-    s = invert(d, h, (float *)(d->scratch + head));
+    s = invert(d, h, (float *)(d->scratch + head), room);
     if (s) return s;
     turn_kernel<<<blocks_for(d, k * k / 2, THREADS), THREADS, 0, d->stream>>>(h, dead);
     return launched(d);
