@@ -9,6 +9,15 @@ formats.spec = {
   { name = "shard_bytes", kind = "bytes", default = 5000000000, doc = "most bytes of one weight file" },
 }
 
+--- Refuses a folder that is there already: asked before hours of work, and again by what writes.
+-- @error io
+function formats.check_destination(dir)
+  if core.files.kind(dir) then
+    options.fail { code = "io", op = "save", path = dir,
+                   message = dir .. " is there already; wane does not write over it: remove it or name another" }
+  end
+end
+
 --- Writes a quantized model to a folder that is not there yet, reads it back and compares before it gets its name.
 -- Config, tokenizer and chat template go along; the report of every layer lies beside them in wane.json.
 -- @param model a quantized model
@@ -38,25 +47,32 @@ local function report_of(dir)
   return core.json.load(path)
 end
 
--- The grid as the stored tensors show it: shapes of the first layer's codes, not what the config claims.
-local function stored_grid(model)
-  local first = "model.layers.0.self_attn.q_proj."
-  local shapes = {}
-  for _, w in ipairs(model:weights()) do
-    local part = w.name:sub(1, #first) == first and w.name:sub(#first + 1)
-    if part then shapes[part] = w.shape end
-  end
-  local columns = math.tointeger(model.config.hidden_size)
-  local groups = shapes.weight_scale and shapes.weight_scale[2] or 1
-  local packed = shapes.weight_packed
-  return {
-    bits = packed and 32 * packed[2] // columns or 8,
-    group_size = groups == 1 and -1 or columns // groups,
-    symmetric = shapes.weight_zero_point == nil,
-    activation_bits = not packed and 8 or 16,
-  }
+-- columns of a matrix by its name
+local function columns_of(config, matrix)
+  if matrix:find("down_proj$") then return math.tointeger(config.intermediate_size) end
+  local heads = config.num_attention_heads * (config.head_dim or config.hidden_size // config.num_attention_heads)
+  return math.tointeger(matrix:find("o_proj$") and heads or config.hidden_size)
 end
 
+-- The grid as the stored tensors of the first layer show it, not what the config claims. Whole rows are told apart from
+-- a group as wide as some matrices by every matrix having one scale a row.
+local function stored_grid(model)
+  local grid = { bits = 8, group_size = -1, symmetric = true, activation_bits = 8 }
+  for _, w in ipairs(model:weights()) do
+    local matrix, part = w.name:match("layers%.0%.(.+_proj)%.([%l_]+)$")
+    local k = matrix and columns_of(model.config, matrix)
+    if part == "weight_packed" then
+      grid.bits, grid.activation_bits = 32 * w.shape[2] // k, 16
+    elseif part == "weight_scale" and w.shape[2] > 1 then
+      grid.group_size = k // w.shape[2]
+    elseif part == "weight_zero_point" then
+      grid.symmetric = false
+    end
+  end
+  return grid
+end
+
+-- as a model that was only just made calls it (runtime/quant/quant.c)
 local function label_of(method, grid)
   if grid.activation_bits == 8 then return method .. " w8a8" end
   return ("%s w%d %s%s"):format(method, grid.bits, grid.group_size == -1 and "row" or "g" .. grid.group_size,

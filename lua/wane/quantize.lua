@@ -132,6 +132,7 @@ end
 local function quantize(model, plan, calibration, given)
   local o = options.check(spec, given, "wane.quantize")
   check_arguments(model, plan, calibration)
+  if o.out then require "wane.formats".check_destination(o.out) end
   core.device.reset_peak()
   local began = core.clock()
   model:check()

@@ -1,8 +1,8 @@
 /* save.c - a quantized model to a folder: weights in shards, config, tokenizer, report; read back
  * before it gets its name.
  *
- * Everything goes into DIR.partial-PID beside DIR. One layer is on the host at a time but for those
- * that wait for their shard to be full. config.json is the source's own text with one member more,
+ * Everything goes into DIR.partial-PID beside DIR. One layer is on the host at a time but for what
+ * waits for its shard to be full. config.json is the source's own text with one member more,
  * so that nothing in it changes. */
 #include "runtime/save/save.h"
 
@@ -25,10 +25,11 @@ typedef struct {
     const wane_packing *packing;
     const wane_save_options *options;
     char dir[PATH];   /* the temporary one */
+    wane_parts unit;  /* of what is being encoded: a layer, or a tensor that is in none */
     wane_parts parts; /* of the shard being filled */
     int shards;
-    uint64_t bytes; /* of all tensors so far */
-    json_t *map;    /* tensor -> shard number, until the names are known */
+    uint64_t bytes, files; /* of all tensors in the shards so far; of the files they are in */
+    json_t *map;           /* tensor -> shard number, until the names are known */
     wane_packed_grid grid;
     int64_t width;    /* columns of a group of the last matrix */
     wane_linear head; /* on the host; empty where tied */
@@ -91,16 +92,27 @@ static wane_status flush_shard(saving *v, wane_err *e)
     return s;
 }
 
-static wane_status maybe_flush(saving *v, wane_err *e)
+/* The unit's tensors go to the shard that is being filled, or to the next where that is full. */
+static wane_status spread(saving *v, wane_err *e)
 {
     uint64_t most = v->options->shard_bytes ? v->options->shard_bytes : 5000000000u;
-    return v->parts.bytes >= most ? flush_shard(v, e) : WANE_OK;
+    wane_status s = WANE_OK;
+    for (size_t i = 0; i < v->unit.count && !s; i++) {
+        wane_tensor *t = (wane_tensor *)(uintptr_t)v->unit.named[i].tensor;
+        uint64_t bytes = wane_tensor_bytes(t);
+        if (v->parts.count && (v->parts.bytes >= most || bytes > most - v->parts.bytes))
+            s = flush_shard(v, e);
+        if (!s)
+            s = wane_parts_add(&v->parts, v->unit.named[i].name, NULL, wane_tensor_retain(t), e);
+    }
+    wane_parts_clear(&v->unit);
+    return s;
 }
 
 static wane_status add(saving *v, const char *prefix, const char *suffix, wane_tensor *t,
                        wane_err *e)
 {
-    return t ? wane_parts_add(&v->parts, prefix, suffix, wane_tensor_retain(t), e) : WANE_OK;
+    return t ? wane_parts_add(&v->unit, prefix, suffix, wane_tensor_retain(t), e) : WANE_OK;
 }
 
 static wane_status save_layer(saving *v, int i, wane_err *e)
@@ -118,10 +130,18 @@ static wane_status save_layer(saving *v, int i, wane_err *e)
         const wane_linear *linear = &l->linear[id];
         wane_layer_name(name, i, wane_linear_name(id));
         s = add(v, name, "bias", linear->bias, e);
-        if (!s) s = v->packing->encode(linear->quantized, name, v->model->host, &v->parts, e);
+        if (!s) s = v->packing->encode(linear->quantized, name, v->model->host, &v->unit, e);
     }
     wane_layer_release(l);
-    return s ? s : maybe_flush(v, e);
+    return s ? s : spread(v, e);
+}
+
+/* The full name of a tensor that is in no layer and is not the head; NULL of others. */
+static const char *rest_name(const wane_entry *entry, char out[PATH])
+{
+    bool bare = strncmp(entry->name, "model.", 6) && strncmp(entry->name, "lm_head.", 8);
+    snprintf(out, PATH, "%s%s", bare ? "model." : "", entry->name);
+    return strncmp(out, "model.layers.", 13) && strncmp(out, "lm_head.", 8) ? out : NULL;
 }
 
 /* What is no layer: embedding, final norm, a head of its own; as stored, under their full names. */
@@ -130,21 +150,18 @@ static wane_status save_rest(saving *v, wane_err *e)
     const wane_checkpoint *c = v->model->checkpoint;
     wane_status s = WANE_OK;
     for (size_t i = 0; i < c->count && !s; i++) {
-        const wane_entry *entry = c->tensor[i].entry;
-        bool bare = strncmp(entry->name, "model.", 6) && strncmp(entry->name, "lm_head.", 8);
         char name[PATH];
-        snprintf(name, sizeof name, "%s%s", bare ? "model." : "", entry->name);
-        if (!strncmp(name, "model.layers.", 13)) continue;
-        if (!strncmp(name, "lm_head.", 8)) continue; /* below, or the embedding again */
+        if (!rest_name(c->tensor[i].entry, name)) continue;
         wane_tensor *t = NULL;
-        s = wane_safetensors_load(c->tensor[i].shard, entry, v->model->host, &t, e);
-        if (!s) s = wane_parts_add(&v->parts, name, NULL, t, e);
-        if (!s) s = maybe_flush(v, e);
+        s = wane_safetensors_load(c->tensor[i].shard, c->tensor[i].entry, v->model->host, &t, e);
+        if (!s) s = wane_parts_add(&v->unit, name, NULL, t, e);
+        if (!s) s = spread(v, e);
     }
     if (s || v->model->config->tied) return s;
-    return v->head.quantized
-               ? v->packing->encode(v->head.quantized, "lm_head", v->model->host, &v->parts, e)
-               : add(v, "lm_head", "weight", v->head.weight, e);
+    s = v->head.quantized
+            ? v->packing->encode(v->head.quantized, "lm_head", v->model->host, &v->unit, e)
+            : add(v, "lm_head", "weight", v->head.weight, e);
+    return s ? s : spread(v, e);
 }
 
 /* Shards get their final names once it is known how many they are; more than one gets an index. */
@@ -158,7 +175,9 @@ static wane_status name_shards(saving *v, wane_err *e)
             snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors", i, v->shards);
         snprintf(from, sizeof from, "%s/shard-%05d.safetensors", v->dir, i);
         snprintf(to, sizeof to, "%s/%s", v->dir, shown);
-        if (rename(from, to)) return wane_fail_io(e, "rename", from);
+        struct stat about;
+        if (rename(from, to) || stat(to, &about)) return wane_fail_io(e, "rename", from);
+        v->files += (uint64_t)about.st_size;
     }
     if (v->shards == 1) return WANE_OK;
     const char *key;
@@ -181,8 +200,8 @@ static wane_status name_shards(saving *v, wane_err *e)
     return s;
 }
 
-/* The source's config.json with a quantization_config put before its last brace. A source that was
- * packed already has one: then the whole is written anew. */
+/* The source's config.json with a quantization_config put before its last brace. A source that has
+ * one, of packed weights or null, is written anew as a whole. */
 static wane_status save_config(saving *v, wane_err *e)
 {
     char path[PATH + 64], *text = NULL, *out = NULL;
@@ -191,7 +210,7 @@ static wane_status save_config(saving *v, wane_err *e)
     wane_status s = v->packing->config(&v->grid, &q, e);
     if (s) return s;
     snprintf(path, sizeof path, "%s/config.json", v->model->checkpoint->dir);
-    if (wane_config_quantization(v->model->config)) {
+    if (json_object_get(v->model->config->json, "quantization_config")) {
         json_t *whole = json_deep_copy(v->model->config->json);
         if (whole && !json_object_set(whole, "quantization_config", q))
             out = json_dumps(whole, JSON_INDENT(2));
@@ -318,6 +337,44 @@ static wane_status prove_head(saving *v, wane_model *back, wane_err *e)
     return s;
 }
 
+enum { CHUNK = 1 << 20 };
+
+/* Whether the bytes of two entries are the same; both buffers have CHUNK bytes. */
+static wane_status compare_entries(const saving *v, const wane_located *meant,
+                                   const wane_located *written, char *a, char *b, bool *same,
+                                   wane_err *e)
+{
+    uint64_t bytes = meant->entry->end - meant->entry->begin;
+    wane_status s = WANE_OK;
+    *same = written->entry->end - written->entry->begin == bytes;
+    for (uint64_t at = 0, n; at < bytes && *same && !s; at += n) {
+        n = bytes - at < CHUNK ? bytes - at : CHUNK;
+        s = wane_device_poll(v->model->device, e);
+        if (!s) s = wane_safetensors_read(meant->shard, meant->entry, at, n, a, e);
+        if (!s) s = wane_safetensors_read(written->shard, written->entry, at, n, b, e);
+        *same = !s && !memcmp(a, b, n);
+    }
+    return s;
+}
+
+static wane_status prove_rest(saving *v, wane_model *back, wane_err *e)
+{
+    const wane_checkpoint *c = v->model->checkpoint;
+    char *a = malloc(CHUNK), *b = malloc(CHUNK), name[PATH];
+    wane_status s = a && b ? WANE_OK : wane_fail(e, WANE_EOOM, "no memory to compare files");
+    for (size_t i = 0; i < c->count && !s; i++) {
+        wane_located written = {0};
+        bool same = false;
+        if (!rest_name(c->tensor[i].entry, name)) continue;
+        written.entry = wane_checkpoint_find(back->checkpoint, name, &written.shard);
+        if (written.entry) s = compare_entries(v, &c->tensor[i], &written, a, b, &same, e);
+        if (!s && !same) s = differs(v, name, e);
+    }
+    free(a);
+    free(b);
+    return s;
+}
+
 /* Opens what was written and compares it with what should have been. */
 static wane_status prove(saving *v, wane_err *e)
 {
@@ -326,7 +383,8 @@ static wane_status prove(saving *v, wane_err *e)
     for (int i = 0; !s && i < (int)model->config->layers; i++) {
         wane_layer *written = NULL, *meant = NULL;
         char different[WANE_NAME], name[WANE_NAME];
-        s = back->source.layer(back->source.self, i, model->host, &written, e);
+        s = wane_device_poll(model->device, e);
+        if (!s) s = back->source.layer(back->source.self, i, model->host, &written, e);
         if (!s) s = model->source.layer(model->source.self, i, model->host, &meant, e);
         if (!s && !wane_layer_equal(written, meant, different))
             s = differs(v, wane_layer_name(name, i, different), e);
@@ -334,6 +392,7 @@ static wane_status prove(saving *v, wane_err *e)
         wane_layer_release(meant);
     }
     if (!s) s = prove_head(v, back, e);
+    if (!s) s = prove_rest(v, back, e);
     wane_model_release(back);
     return s;
 }
@@ -352,8 +411,29 @@ static wane_status write_all(saving *v, uint64_t *bytes, wane_err *e)
     if (!s) s = save_companions(v, e);
     if (!s) s = prove(v, e);
     if (!s) s = wane_dir_sync(v->dir, e);
-    *bytes = v->bytes;
+    *bytes = v->files;
     return s;
+}
+
+/* Whether a folder that is not there yet would lie in another, whatever links lead there. */
+static bool lies_in(const char *dir, const char *other)
+{
+    char path[PATH], *root = realpath(other, NULL), *parent = NULL, *slash;
+    snprintf(path, sizeof path, "%s", dir);
+    do {
+        slash = strrchr(path, '/');
+        if (slash)
+            slash[slash == path] = 0;
+        else
+            memcpy(path, ".", 2);
+        parent = realpath(path, NULL);
+    } while (!parent && slash && slash != path && errno == ENOENT);
+    size_t length = root ? strlen(root) : 0;
+    bool inside = root && parent && !strncmp(parent, root, length) &&
+                  (!parent[length] || parent[length] == '/');
+    free(root);
+    free(parent);
+    return inside;
 }
 
 wane_status wane_save(wane_model *model, const char *dir, const wane_save_options *options,
@@ -373,6 +453,12 @@ wane_status wane_save(wane_model *model, const char *dir, const wane_save_option
                   shown);
         return wane_err_at(e, "save", NULL, dir);
     }
+    snprintf(v.dir, sizeof v.dir, "%.*s", (int)length, dir);
+    if (lies_in(v.dir, model->checkpoint->dir)) {
+        wane_fail(e, WANE_EIO, "%s lies in the folder of the model it is made from; name another",
+                  shown);
+        return wane_err_at(e, "save", NULL, dir);
+    }
     snprintf(v.dir, sizeof v.dir, "%.*s.partial-%ld", (int)length, dir, (long)getpid());
     v.map = json_object();
     if (!v.map) return wane_fail(e, WANE_EOOM, "no memory for the index");
@@ -386,6 +472,7 @@ wane_status wane_save(wane_model *model, const char *dir, const wane_save_option
         wane_err_at(e, "save", NULL, dir);
         wane_dir_remove(v.dir, NULL);
     }
+    wane_parts_clear(&v.unit);
     wane_parts_clear(&v.parts);
     wane_linear_clear(&v.head);
     json_decref(v.map);

@@ -9,13 +9,14 @@ typedef struct {
     const wane_packing *packing;
     const char
         *report; /* JSON text written beside it as wane.json: what was measured; may be NULL */
-    uint64_t shard_bytes; /* most bytes of one file; 0: 5 GB */
+    uint64_t shard_bytes; /* most bytes of a file's tensors, unless one is larger; 0: 5 GB */
 } wane_save_options;
 
 /* Writes weights, config with its quantization_config, tokenizer, chat template and generation
  * config into a temporary folder beside dir, opens it again, compares every tensor with the
- * model's, and renames. dir must not be there (EIO). Weights that are not quantized are copied byte
- * for byte. *bytes: of the weight files. */
+ * model's, and renames. dir must not be there, nor lie in the source's folder (EIO). Weights that
+ * are not quantized are copied byte for byte. On failure nothing is left. *bytes: of the weight
+ * files. */
 wane_status wane_save(wane_model *, const char *dir, const wane_save_options *, uint64_t *bytes,
                       wane_err *e);
 

@@ -1,10 +1,14 @@
 --- wane quantize --method M --src DIR --dst DIR: one model made small and saved.
 local core = require "wane.core"
+local formats = require "wane.formats"
 local methods = require "wane.methods"
 local options = require "wane.options"
 
-local names = {}
-for i, method in ipairs(methods) do names[i] = method.name end
+local function names_of(list)
+  local names = {}
+  for i, item in ipairs(list) do names[i] = item.name end
+  return names
+end
 
 local function plan_of(o)
   local ok, plan = pcall(methods[o.method], {
@@ -21,19 +25,17 @@ local function plan_of(o)
   return plan
 end
 
--- What can be refused is refused before an hour of work.
-local function check_destination(o)
-  if core.files.kind(o.dst) then
-    options.fail { code = "io", op = "save", path = o.dst,
-                   message = o.dst .. " is there already; wane does not write over it: remove it or name another" }
-  end
-end
-
 local function print_saved(wane, saved)
   local q = saved.quantization
+  local bytes, bits = wane.fingerprint.size(saved)
   print(saved)
-  print(("%s: %s of weights, %.2f bits each; mean error %.4f of %s, round to nearest has %.4f"):format(saved.dir,
-    wane.bytes(saved.bytes), select(2, wane.fingerprint.size(saved)), q.error, q.error_of, q.rtn_error))
+  print(("%s: %s of files, %.2f bits a weight; mean error %.4f of the %s, round to nearest has %.4f"):format(saved.dir,
+    wane.bytes(bytes), bits, q.error, q.error_of, q.rtn_error))
+  local proof = q.proof
+  if proof and proof.divergence then
+    print(("next tokens: divergence %.4f nats, perplexity %.3f where the source has %.3f"):format(proof.divergence,
+      proof.perplexity, proof.source_perplexity))
+  end
   for _, warning in ipairs(q.warnings or {}) do wane.progress.say("wane: " .. warning) end
 end
 
@@ -41,7 +43,7 @@ return {
   summary = "make a model small",
   arguments = {},
   options = {
-    { name = "method", kind = "one of", choices = names, default = "gptq", doc = "how" },
+    { name = "method", kind = "one of", choices = names_of(methods), default = "gptq", doc = "how" },
     { name = "src", kind = "string", required = true, doc = "folder of the model, or a hub id" },
     { name = "dst", kind = "string", required = true, doc = "folder to write; must not be there yet" },
     { name = "calib", kind = "string", doc = "calibration chats (JSONL) or text, one prompt a line" },
@@ -51,7 +53,8 @@ return {
       doc = "columns that share a scale, 64 unless given; -1: a whole row, as W8A8 always has" },
     { name = "symmetric", kind = "boolean", doc = "no zero points" },
     { name = "keep_lm_head_fp16", kind = "boolean", default = true, doc = "leave the output head in 16 bits" },
-    { name = "format", kind = "string", default = "compressed-tensors", doc = "how the codes lie in the files" },
+    { name = "format", kind = "one of", choices = names_of(core.save.formats()), default = "compressed-tensors",
+      doc = "how the codes lie in the files" },
     { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
@@ -59,7 +62,7 @@ return {
   run = function(o)
     local wane = require "wane"
     local plan = plan_of(o)
-    check_destination(o)
+    formats.check_destination(o.dst)
     wane.device { name = o.device, memory = o.memory }
     local model <close> = wane.load(o.src)
     local calibration = o.calib and wane.calibration { file = o.calib }
