@@ -26,7 +26,7 @@ static const wane_option common[] = {
      "columns that share a scale; -1: the whole row"},
     {"symmetric", WANE_BOOLEAN, 0, 0, 1, NULL, "no zero points: the grid is centred on 0"},
     {"keep_lm_head", WANE_BOOLEAN, 1, 0, 1, NULL,
-     "the output head stays as it is; false is refused where it is not the embedding"},
+     "leave the output head as it is; a head that is the embedding always stays"},
     {NULL, WANE_BOOLEAN, 0, 0, 0, NULL, NULL},
 };
 enum { COMMON = sizeof common / sizeof *common - 1 };
