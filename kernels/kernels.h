@@ -116,6 +116,9 @@ typedef struct {
 typedef struct wane_kernels {
     uint32_t abi;     /* WANE_KERNELS_ABI: a table of another age is refused */
     const char *name; /* "cpu", "cuda" */
+    /* What the device likes products' inputs to be, and keys and values: F32, or BF16 where tensor
+     * cores multiply that. What is added up stays F32. */
+    wane_dtype activations;
 
     /* life: why (256 bytes) says what is missing, in words, where open fails */
     wane_status (*open)(int index, size_t scratch_bytes, wane_dev **out, char *why);

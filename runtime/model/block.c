@@ -4,7 +4,11 @@
  * pre-norm attention with rotary positions, then a gated MLP. Scratch holds what a stage makes and
  * no later stage reads: q, k, v | the output of o | up | the output of down. For a whole block it
  * also holds the inputs of the stages: a (n,hidden) for 0 and 2, b (n, max(h*d, mlp)) for 1 and 3,
- * laid out a, b, then the stage's own. */
+ * laid out a, b, then the stage's own.
+ *
+ * Queries and keys are rotated in F32 and rounded once, on their way into a product or a pool. gate
+ * and up are made in the type that their product is rounded to: on a GPU they are the block's
+ * largest matrices, and an F32 one would be written and read at half the speed. */
 #include "runtime/model/block.h"
 
 #include <math.h>
@@ -19,11 +23,14 @@ int64_t wane_stage_width(const wane_config *c, int stage)
     return stage == 1 ? c->heads * c->head_dim : stage == 3 ? c->mlp : c->hidden;
 }
 
-/* Floats that a stage wants for itself, a row. */
-static int64_t stage_scratch(const wane_config *c)
+/* Bytes that a stage wants for itself. */
+static uint64_t stage_scratch(const wane_config *c, wane_dtype t, int64_t n)
 {
-    int64_t qkv = (c->heads + 2 * c->kv_heads) * c->head_dim;
-    return larger(larger(qkv, c->mlp), c->hidden);
+    uint64_t kv = wane_mat_bytes(WANE_F32, n, c->kv_heads * c->head_dim);
+    uint64_t most = wane_mat_bytes(WANE_F32, n, c->heads * c->head_dim) + 2 * kv;
+    uint64_t up = wane_mat_bytes(t, n, c->mlp), added = wane_mat_bytes(WANE_F32, n, c->hidden);
+    if (up > most) most = up;
+    return added > most ? added : most;
 }
 
 static int64_t second_width(const wane_config *c)
@@ -31,9 +38,15 @@ static int64_t second_width(const wane_config *c)
     return larger(wane_stage_width(c, 1), wane_stage_width(c, 3));
 }
 
-int64_t wane_block_scratch(const wane_config *c, int64_t n)
+/* Bytes of the stages' inputs, before the stages' own. */
+static uint64_t input_bytes(const wane_config *c, wane_dtype t, int64_t n)
 {
-    return n * (c->hidden + second_width(c) + stage_scratch(c));
+    return wane_mat_bytes(t, n, c->hidden) + wane_mat_bytes(t, n, second_width(c));
+}
+
+uint64_t wane_block_scratch(const wane_config *c, wane_dtype activations, int64_t n)
+{
+    return input_bytes(c, activations, n) + stage_scratch(c, activations, n);
 }
 
 wane_attention wane_block_attention(const wane_config *c, const void *runs, int n_runs,
@@ -50,18 +63,23 @@ wane_attention wane_block_attention(const wane_config *c, const void *runs, int 
     };
 }
 
-/* A matrix (n,cols) at floats `at` of the scratch; *at moves past it. */
-static wane_mat take(const wane_block *b, int64_t *at, int64_t n, int64_t cols)
+static wane_dtype activations(const wane_block *b)
 {
-    wane_mat m = {(float *)b->scratch.data + *at, WANE_F32, n, cols, cols};
-    *at += n * cols;
+    return b->device->k->activations;
+}
+
+/* A matrix (n,cols) at byte `at` of the scratch; *at moves past it. */
+static wane_mat take(const wane_block *b, uint64_t *at, wane_dtype t, int64_t n, int64_t cols)
+{
+    wane_mat m = {(char *)b->scratch + *at, t, n, cols, cols};
+    *at += wane_mat_bytes(t, n, cols);
     return m;
 }
 
 /* Where the stages' own scratch starts. */
-static int64_t own(const wane_block *b, int64_t n)
+static uint64_t own(const wane_block *b, int64_t n)
 {
-    return n * (b->config->hidden + second_width(b->config));
+    return input_bytes(b->config, activations(b), n);
 }
 
 wane_status wane_linear_apply(wane_device *d, const wane_linear *l, wane_mat y, wane_mat x,
@@ -94,9 +112,10 @@ static wane_status attention(const wane_block *b, const wane_layer *l, wane_mat 
 {
     const wane_config *c = b->config;
     wane_device *d = b->device;
-    int64_t n = in.rows, at = own(b, n), width = c->kv_heads * c->head_dim;
-    wane_mat q = take(b, &at, n, c->heads * c->head_dim);
-    wane_mat k = take(b, &at, n, width), v = take(b, &at, n, width);
+    int64_t n = in.rows, width = c->kv_heads * c->head_dim;
+    uint64_t at = own(b, n);
+    wane_mat q = take(b, &at, WANE_F32, n, c->heads * c->head_dim);
+    wane_mat k = take(b, &at, WANE_F32, n, width), v = take(b, &at, WANE_F32, n, width);
     wane_status s = wane_linear_apply(d, &l->linear[WANE_Q_PROJ], q, in, e);
     if (!s) s = wane_linear_apply(d, &l->linear[WANE_K_PROJ], k, in, e);
     if (!s) s = wane_linear_apply(d, &l->linear[WANE_V_PROJ], v, in, e);
@@ -114,8 +133,8 @@ static wane_status attention(const wane_block *b, const wane_layer *l, wane_mat 
 static wane_status add_linear(const wane_block *b, const wane_linear *l, wane_mat x, wane_mat in,
                               wane_err *e)
 {
-    int64_t at = own(b, in.rows);
-    wane_mat y = take(b, &at, in.rows, b->config->hidden);
+    uint64_t at = own(b, in.rows);
+    wane_mat y = take(b, &at, WANE_F32, in.rows, b->config->hidden);
     wane_status s = wane_linear_apply(b->device, l, y, in, e);
     return s ? s : WANE_CALL(b->device, e, binary, x, x, y, WANE_ADD);
 }
@@ -123,8 +142,8 @@ static wane_status add_linear(const wane_block *b, const wane_linear *l, wane_ma
 static wane_status gated(const wane_block *b, const wane_layer *l, wane_mat in, wane_mat out,
                          wane_err *e)
 {
-    int64_t at = own(b, in.rows);
-    wane_mat up = take(b, &at, in.rows, b->config->mlp);
+    uint64_t at = own(b, in.rows);
+    wane_mat up = take(b, &at, activations(b), in.rows, b->config->mlp);
     wane_status s = wane_linear_apply(b->device, &l->linear[WANE_GATE_PROJ], out, in, e);
     if (!s) s = wane_linear_apply(b->device, &l->linear[WANE_UP_PROJ], up, in, e);
     return s ? s : WANE_CALL(b->device, e, silu_mul, out, out, up);
@@ -154,11 +173,12 @@ wane_status wane_block_advance(const wane_block *b, const wane_layer *l, int sta
 wane_status wane_block_forward(const wane_block *b, const wane_layer *l, wane_mat x, wane_err *e)
 {
     const wane_config *c = b->config;
-    int64_t n = x.rows, at = 0;
-    wane_mat first = take(b, &at, n, c->hidden), none = {0};
-    int64_t again = at; /* stages 1 and 3 share their input's place */
-    wane_mat second = take(b, &at, n, wane_stage_width(c, 1));
-    wane_mat third = take(b, &again, n, wane_stage_width(c, 3));
+    int64_t n = x.rows;
+    uint64_t at = 0;
+    wane_mat first = take(b, &at, activations(b), n, c->hidden), none = {0};
+    uint64_t again = at; /* stages 1 and 3 share their input's place */
+    wane_mat second = take(b, &at, activations(b), n, wane_stage_width(c, 1));
+    wane_mat third = take(b, &again, activations(b), n, wane_stage_width(c, 3));
     wane_status s = wane_block_begin(b, l, x, first, e);
     if (!s) s = wane_block_advance(b, l, 0, x, first, second, e);
     if (!s) s = wane_block_advance(b, l, 1, x, second, first, e);

@@ -5,7 +5,8 @@
  *   stage 1 o reads in; x += ..., out (n,hidden) = rmsnorm(x)
  *   stage 2 gate, up read in; silu(gate)*up                           -> out (n, mlp)
  *   stage 3 down reads in; x += ...
- * x (n,hidden) F32 is the residual stream. */
+ * x (n,hidden) F32 is the residual stream. What matrices read, keys and values are of the device's
+ * activation type (kernels.h); queries, and what is added to x, are F32. */
 #ifndef WANE_BLOCK_H
 #define WANE_BLOCK_H
 
@@ -17,16 +18,17 @@ typedef struct {
     wane_mat frequency; /* F32 (1,d/2) */
     wane_mat position,
         row;               /* I32 (n,1): of each row, and where its key and value go in the pools */
-    wane_mat keys, values; /* pools F32 (rows, kv_heads*d) of this layer */
+    wane_mat keys, values; /* pools (rows, kv_heads*d) of this layer */
     wane_attention attention;
-    wane_mat scratch; /* F32, at least wane_block_scratch(config, n) elements in one row */
+    void *scratch; /* at least wane_block_scratch bytes, aligned to 256 */
 } wane_block;
 
 /* Heads and scale as the config says, over runs and spans in device memory. */
 wane_attention wane_block_attention(const wane_config *, const void *runs, int n_runs,
                                     const void *spans);
 
-int64_t wane_block_scratch(const wane_config *, int64_t n); /* floats */
+/* Bytes for n rows. */
+uint64_t wane_block_scratch(const wane_config *, wane_dtype activations, int64_t n);
 int64_t wane_stage_width(const wane_config *,
                          int stage); /* columns of the stage's input: k of its matrices */
 

@@ -9,19 +9,20 @@
 
 #include "runtime/model/workspace.h"
 
-enum { MOST_ROWS = 512, MOST_LOGITS = 128 };
+enum { LOGIT_SHARE = 4 }; /* of a pass's rows, those whose logits are there at once */
 
 /* Equal sizes for both that fit together. */
 static wane_status plan(const wane_model *a, const wane_model *b, int64_t count, wane_sizes *z,
                         wane_err *e)
 {
-    *z = (wane_sizes){count < MOST_ROWS ? count : MOST_ROWS, count, MOST_LOGITS, 1, 1};
+    int64_t most = wane_rows_most(a->device);
+    *z = (wane_sizes){count < most ? count : most, count, most / LOGIT_SHARE, 1, 1};
     if (z->logit_rows > z->rows) z->logit_rows = z->rows;
     for (;;) {
-        uint64_t one = wane_workspace_bytes(a->config, z), two = wane_workspace_bytes(b->config, z);
+        uint64_t one = wane_workspace_bytes(a, z), two = wane_workspace_bytes(b, z);
         uint64_t bytes = two > UINT64_MAX - one ? UINT64_MAX : one + two;
         if (bytes <= wane_workspace_room(a->device)) return WANE_OK;
-        if (!wane_sizes_halve(a->config, z))
+        if (!wane_sizes_halve(a, z))
             return wane_workspace_short(a->device, "divergence", bytes,
                                         "raise memory = or take a shorter text", e);
     }

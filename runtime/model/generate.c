@@ -24,7 +24,7 @@
 #include "runtime/model/ending.h"
 #include "runtime/model/workspace.h"
 
-enum { MOST_BATCH = 64, MOST_ROWS = 512 };
+enum { BATCH_SHARE = 8 }; /* of the rows of a pass, answers that decode together */
 
 /* A living answer. */
 typedef struct {
@@ -130,16 +130,15 @@ static int64_t pages_of(int64_t rows)
  * took at least. */
 static bool fit(generator *g, int64_t rows, uint64_t room, uint64_t *bytes)
 {
-    const wane_config *c = g->model->config;
     g->sizes = (wane_sizes){.rows = rows, .logit_rows = g->batch};
     do {
         if (g->batch > g->sizes.rows) g->batch = (int)g->sizes.rows;
         g->sizes.pool_rows = g->pages * WANE_PAGE;
         g->sizes.runs = (int)g->sizes.rows;
         g->sizes.spans = (int)g->pages + 4 * g->batch;
-        *bytes = wane_workspace_bytes(c, &g->sizes);
+        *bytes = wane_workspace_bytes(g->model, &g->sizes);
         if (*bytes <= room) return true;
-    } while (wane_sizes_halve(c, &g->sizes));
+    } while (wane_sizes_halve(g->model, &g->sizes));
     return false;
 }
 
@@ -155,21 +154,23 @@ static wane_status too_short(const generator *g, wane_err *e)
 static wane_status plan(generator *g, wane_err *e)
 {
     const wane_config *c = g->model->config;
-    uint64_t room = wane_workspace_room(g->model->device), bytes, page;
-    int64_t tokens = 0, useful = 0, prompt = 0, rows, pages;
+    const wane_device *d = g->model->device;
+    wane_dtype type = d->k->activations;
+    uint64_t room = wane_workspace_room(d), bytes, page;
+    int64_t tokens = 0, useful = 0, prompt = 0, rows, pages, most = wane_rows_most(d);
     for (int64_t i = 0; i < g->n; i++) {
         rows = need(g, i);
         if (rows > g->longest) g->longest = rows;
         if (g->prompts[i].count > prompt) prompt = g->prompts[i].count;
-        if (tokens < MOST_ROWS) tokens += g->prompts[i].count;
+        if (tokens < most) tokens += g->prompts[i].count;
         useful += pages_of(rows) + 1;
     }
-    g->batch = g->o->batch ? g->o->batch : MOST_BATCH;
+    g->batch = g->o->batch ? g->o->batch : (int)most / BATCH_SHARE;
     if (g->batch > g->n) g->batch = (int)g->n;
     int batch = g->batch;
-    rows = tokens < MOST_ROWS ? tokens : MOST_ROWS;
+    rows = tokens < most ? tokens : most;
     if (rows < batch) rows = batch;
-    page = wane_pass_bytes(c, 1, WANE_PAGE, 0, 1) - wane_pass_bytes(c, 1, 0, 0, 0);
+    page = wane_pass_bytes(c, type, 1, WANE_PAGE, 0, 1) - wane_pass_bytes(c, type, 1, 0, 0, 0);
     g->pages = pages_of(g->longest);
     bool whole = fit(g, rows, room, &bytes);
     g->whole = bytes;

@@ -9,16 +9,15 @@
 #include "runtime/model/forward.h"
 #include "runtime/model/workspace.h"
 
-/* Rows at once: beyond this a bigger piece is no faster, only larger. */
-enum { ROWS_MOST = 512 };
-
 /* The rows that fit beside the logits themselves; nothing is taken where not even one does. */
 static wane_status plan(const wane_model *m, int64_t count, int64_t *rows, wane_err *e)
 {
     uint64_t room = wane_workspace_room(m->device), needed;
+    int64_t most = wane_rows_most(m->device);
     uint64_t logits = (uint64_t)count * (uint64_t)m->config->vocabulary * sizeof(float);
-    for (*rows = count < ROWS_MOST ? count : ROWS_MOST;; *rows = (*rows + 1) / 2) {
-        uint64_t pass = wane_pass_bytes(m->config, *rows, count, 1, 1);
+    for (*rows = count < most ? count : most;; *rows = (*rows + 1) / 2) {
+        uint64_t pass =
+            wane_pass_bytes(m->config, m->device->k->activations, *rows, count, 1, 1);
         if (!wane_add(pass, logits, &needed)) needed = UINT64_MAX;
         if (needed <= room) return WANE_OK;
         if (*rows == 1)

@@ -13,16 +13,19 @@ static bool add_product(uint64_t *sum, uint64_t a, uint64_t b, uint64_t c)
     return wane_mul(a, b, &p) && wane_mul(p, c, &p) && wane_add(*sum, p, sum);
 }
 
-uint64_t wane_pass_bytes(const wane_config *c, int64_t rows, int64_t pool_rows, int max_runs,
-                         int max_spans)
+uint64_t wane_pass_bytes(const wane_config *c, wane_dtype activations, int64_t rows,
+                         int64_t pool_rows, int max_runs, int max_spans)
 {
-    uint64_t bytes = 0, n = (uint64_t)rows, one = (uint64_t)wane_block_scratch(c, 1);
+    uint64_t n = (uint64_t)rows, most = 0, bytes;
     uint64_t pool = 2 * (uint64_t)(c->layers * c->kv_heads * c->head_dim);
-    bool fits = add_product(&bytes, n, (uint64_t)c->hidden + one, sizeof(float)) &&
+    /* n rows never take more than n times one */
+    if (!add_product(&most, n, wane_block_scratch(c, activations, 1), 1)) return UINT64_MAX;
+    bytes = wane_block_scratch(c, activations, rows);
+    bool fits = add_product(&bytes, n, (uint64_t)c->hidden, sizeof(float)) &&
                 add_product(&bytes, n, 3, sizeof(int32_t)) &&
                 add_product(&bytes, (uint64_t)max_runs, 1, sizeof(wane_run)) &&
                 add_product(&bytes, (uint64_t)max_spans, 1, sizeof(wane_span)) &&
-                add_product(&bytes, (uint64_t)pool_rows, pool, sizeof(float));
+                add_product(&bytes, (uint64_t)pool_rows, pool, wane_dtype_bytes(activations));
     return fits ? bytes : UINT64_MAX;
 }
 
@@ -43,10 +46,12 @@ static wane_status allocate(wane_pass *p, wane_err *e)
     int64_t spans = p->max_spans * (int64_t)sizeof(wane_span);
     if (!s) s = wane_tensor_new2(d, WANE_U8, 1, runs, &p->runs, e);
     if (!s) s = wane_tensor_new2(d, WANE_U8, 1, spans, &p->spans, e);
-    if (!s) s = wane_tensor_new2(d, WANE_F32, 1, wane_block_scratch(c, p->rows), &p->scratch, e);
+    int64_t scratch = (int64_t)wane_block_scratch(c, d->k->activations, p->rows);
+    if (!s) s = wane_tensor_new2(d, WANE_U8, 1, scratch, &p->scratch, e);
     for (int64_t i = 0; i < layers && !s; i++) {
-        s = wane_tensor_new2(d, WANE_F32, p->pool_rows, width, &p->keys[i], e);
-        if (!s) s = wane_tensor_new2(d, WANE_F32, p->pool_rows, width, &p->values[i], e);
+        s = wane_tensor_new2(d, d->k->activations, p->pool_rows, width, &p->keys[i], e);
+        if (!s)
+            s = wane_tensor_new2(d, d->k->activations, p->pool_rows, width, &p->values[i], e);
     }
     return s;
 }
@@ -57,7 +62,8 @@ wane_status wane_pass_new(wane_model *model, int64_t rows, int64_t pool_rows, in
     *out = NULL;
     if (rows < 1 || rows > INT32_MAX || pool_rows < 1 || pool_rows > INT32_MAX || max_runs < 1 ||
         max_spans < 0 ||
-        wane_pass_bytes(model->config, rows, pool_rows, max_runs, max_spans) == UINT64_MAX)
+        wane_pass_bytes(model->config, model->device->k->activations, rows, pool_rows, max_runs,
+                        max_spans) == UINT64_MAX)
         return wane_fail(e, WANE_EARG,
                          "a pass of %" PRId64 " rows over pools of %" PRId64 " cannot be", rows,
                          pool_rows);
@@ -181,12 +187,12 @@ static wane_mat first_rows(const wane_tensor *t, int64_t n)
     return wane_mat_rows(wane_tensor_mat(t), 0, n);
 }
 
-/* n rows of the residual's width at float `at` of the scratch */
-static wane_mat scratch_rows(const wane_pass *p, int64_t at, int64_t n)
+/* n rows of the residual's width at byte `at` of the scratch, as the head reads them */
+static wane_mat scratch_rows(const wane_pass *p, uint64_t at, int64_t n)
 {
     int64_t hidden = p->model->config->hidden;
-    float *start = wane_tensor_mat(p->scratch).data;
-    return (wane_mat){start + at, WANE_F32, n, hidden, hidden};
+    char *start = wane_tensor_mat(p->scratch).data;
+    return (wane_mat){start + at, p->model->device->k->activations, n, hidden, hidden};
 }
 
 wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int32_t *position,
@@ -221,7 +227,7 @@ wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int
         .row = first_rows(p->row, n),
         .attention = wane_block_attention(m->config, wane_tensor_mat(p->runs).data, n_runs,
                                           wane_tensor_mat(p->spans).data),
-        .scratch = wane_tensor_mat(p->scratch),
+        .scratch = wane_tensor_mat(p->scratch).data,
     };
     s = WANE_CALL(d, e, embed, x, first_rows(p->ids, n), wane_tensor_mat(m->embedding));
     for (int64_t i = 0; i < m->config->layers && !s; i++) {
@@ -252,7 +258,7 @@ wane_status wane_pass_logits(wane_pass *p, const int32_t *row, int64_t count, wa
     wane_status s = WANE_OK;
     if (row) {
         /* the pass is over, so the places of its rows and of its later scratch are free */
-        hidden = scratch_rows(p, p->n * m->config->hidden, count);
+        hidden = scratch_rows(p, wane_mat_bytes(p->hidden.dtype, p->n, m->config->hidden), count);
         s = put(p, p->row, row, (size_t)count * sizeof *row, e);
         if (!s)
             s = WANE_CALL(m->device, e, take_rows, hidden, p->hidden, first_rows(p->row, count));

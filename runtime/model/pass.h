@@ -2,7 +2,7 @@
  * next pass. Logits, scores, divergences and generation are all loops over it.
  *
  * A pass owns device memory for at most `rows` rows at once and, for each layer, pools of keys and
- * values of `pool_rows` rows. Which pool row a token takes and what it sees is the caller's: see
+ * values of `pool_rows` rows, of the device's activation type. Which pool row a token takes and what it sees is the caller's: see
  * wane_run in kernels.h. All of it is allocated by wane_pass_new, nothing later. */
 #ifndef WANE_PASS_H
 #define WANE_PASS_H
@@ -14,18 +14,19 @@ typedef struct wane_pass {
     int64_t rows, pool_rows;
     int max_runs, max_spans;
     int64_t n;       /* rows of the last run; 0 before the first */
-    wane_mat hidden; /* F32 (n,hidden) of the last run, after the final norm; until the next run */
+    wane_mat hidden; /* (n,hidden) of the last run, after the final norm; until the next run */
     wane_tensor *x;  /* F32 (rows,hidden) the residual stream */
     wane_tensor *ids, *position, *row; /* I32 (rows,1) */
     wane_tensor *runs, *spans;         /* bytes of wane_run, wane_span */
-    wane_tensor *scratch;              /* F32 (1,wane_block_scratch) */
-    wane_tensor **keys, **values;      /* [layers], F32 (pool_rows, kv_heads*d) */
+    wane_tensor *scratch;              /* wane_block_scratch bytes */
+    wane_tensor **keys, **values;      /* [layers] (pool_rows, kv_heads*d) */
 } wane_pass;
 
-/* What wane_pass_new takes on the device, to plan within the budget before asking. UINT64_MAX where
- * the sizes do not fit in 64 bits. Logits are not in it: they are the caller's. */
-uint64_t wane_pass_bytes(const wane_config *, int64_t rows, int64_t pool_rows, int max_runs,
-                         int max_spans);
+/* What wane_pass_new takes on a device of that activation type, to plan within the budget before
+ * asking. UINT64_MAX where the sizes do not fit in 64 bits. Logits are not in it: they are the
+ * caller's. */
+uint64_t wane_pass_bytes(const wane_config *, wane_dtype activations, int64_t rows,
+                         int64_t pool_rows, int max_runs, int max_spans);
 
 /* Loads the model first, if it is not. EOOM has taken nothing. */
 wane_status wane_pass_new(wane_model *, int64_t rows, int64_t pool_rows, int max_runs,

@@ -12,7 +12,7 @@
 
 #include "runtime/model/workspace.h"
 
-enum { MOST_POOL = 4096, MOST_ROWS = 512, MOST_LOGITS = 128 };
+enum { POOL_PASSES = 8, LOGIT_SHARE = 4 }; /* a pool of so many passes; of its rows, logits at once */
 
 typedef struct {
     wane_model *model;
@@ -84,21 +84,20 @@ static wane_status pack(scoring *t, wane_err *e)
 static wane_status plan(scoring *t, wane_err *e)
 {
     wane_device *d = t->model->device;
-    const wane_config *c = t->model->config;
-    int64_t longest = 1;
+    int64_t longest = 1, rows = wane_rows_most(d), pool = rows * POOL_PASSES;
     for (int64_t i = 0; i < t->n; i++)
         if (t->s[i].count > longest) longest = t->s[i].count;
     t->sizes =
-        (wane_sizes){MOST_ROWS, longest > MOST_POOL ? longest : MOST_POOL, MOST_LOGITS, 0, 0};
+        (wane_sizes){rows, longest > pool ? longest : pool, rows / LOGIT_SHARE, 0, 0};
     for (;;) {
         wane_status status = pack(t, e);
         if (status || t->batches->count == 0) return status;
-        uint64_t bytes = wane_workspace_bytes(c, &t->sizes);
+        uint64_t bytes = wane_workspace_bytes(t->model, &t->sizes);
         if (bytes <= wane_workspace_room(d)) return WANE_OK;
-        int64_t pool = t->sizes.pool_rows;
+        pool = t->sizes.pool_rows;
         if (pool > longest)
             t->sizes.pool_rows = pool / 2 > longest ? pool / 2 : longest;
-        else if (!wane_sizes_halve(c, &t->sizes))
+        else if (!wane_sizes_halve(t->model, &t->sizes))
             return wane_workspace_short(d, "score", bytes, "raise memory = or take shorter texts",
                                         e);
     }

@@ -15,10 +15,17 @@ static uint64_t logit_bytes(const wane_config *c, int64_t rows)
     return all;
 }
 
-uint64_t wane_workspace_bytes(const wane_config *c, const wane_sizes *s)
+uint64_t wane_workspace_bytes(const wane_model *m, const wane_sizes *s)
 {
-    uint64_t pass = wane_pass_bytes(c, s->rows, s->pool_rows, s->runs, s->spans), all;
-    return wane_add(pass, logit_bytes(c, s->logit_rows), &all) ? all : UINT64_MAX;
+    uint64_t all, pass = wane_pass_bytes(m->config, m->device->k->activations, s->rows,
+                                         s->pool_rows, s->runs, s->spans);
+    return wane_add(pass, logit_bytes(m->config, s->logit_rows), &all) ? all : UINT64_MAX;
+}
+
+int64_t wane_rows_most(const wane_device *d)
+{
+    enum { OF_CPU = 512, OF_GPU = 4096 };
+    return wane_device_is_host(d) ? OF_CPU : OF_GPU;
 }
 
 uint64_t wane_workspace_room(const wane_device *d)
@@ -27,10 +34,10 @@ uint64_t wane_workspace_room(const wane_device *d)
     return room == d->budget - d->live ? room : room - room / 16;
 }
 
-bool wane_sizes_halve(const wane_config *c, wane_sizes *s)
+bool wane_sizes_halve(const wane_model *m, wane_sizes *s)
 {
-    uint64_t pass = wane_pass_bytes(c, s->rows, 0, 0, 0);
-    if (s->logit_rows > 1 && (s->rows == 1 || logit_bytes(c, s->logit_rows) >= pass))
+    uint64_t pass = wane_pass_bytes(m->config, m->device->k->activations, s->rows, 0, 0, 0);
+    if (s->logit_rows > 1 && (s->rows == 1 || logit_bytes(m->config, s->logit_rows) >= pass))
         s->logit_rows /= 2;
     else if (s->rows > 1)
         s->rows /= 2;

@@ -21,14 +21,18 @@ typedef struct {
     wane_tensor *value;  /* F32 (logit_rows, 1) */
 } wane_workspace;
 
-/* What it takes on the device, beside the model; UINT64_MAX where that does not fit in 64 bits. */
-uint64_t wane_workspace_bytes(const wane_config *, const wane_sizes *);
+/* What it takes on the model's device, beside the model; UINT64_MAX where that does not fit in 64
+ * bits. */
+uint64_t wane_workspace_bytes(const wane_model *, const wane_sizes *);
+
+/* Rows of a pass beyond which more at once are no faster, only larger. */
+int64_t wane_rows_most(const wane_device *);
 
 /* Bytes that a plan may count on: what is free, less a sixteenth where that is only a hint. */
 uint64_t wane_workspace_room(const wane_device *);
 
 /* Halves logit_rows or rows, whichever takes more, down to one; false where both are one. */
-bool wane_sizes_halve(const wane_config *, wane_sizes *);
+bool wane_sizes_halve(const wane_model *, wane_sizes *);
 
 /* EOOM: what is needed at least, and what there is. op: "score", "generate". */
 wane_status wane_workspace_short(const wane_device *, const char *op, uint64_t needed,

@@ -1,5 +1,6 @@
-/* calib.c - see calib.h. Per step and batch, on the device for that time only: x, in, out, keys and
- * values of the batch, its runs and spans. Sums over batches are taken in the batches' order. */
+/* calib.c - see calib.h. Per step and batch, on the device for that time only: out, keys and values
+ * of the batch, its runs and spans, and x and in where they wait on the host. Sums over batches are
+ * taken in the batches' order. */
 #include "runtime/quant/calib.h"
 
 #include <inttypes.h>
@@ -12,12 +13,11 @@
 
 enum { ROWS_MOST = 8192, SAMPLE = 2048, STAGES = 4 };
 
-/* What a batch needs on the device, from one allocation. */
+/* What a batch needs on the device, from one allocation; x and in may be where they wait. */
 typedef struct {
     wane_block block;
     wane_mat x, in, weight;
-    wane_mat out, other; /* of the widest input each */
-    unsigned char *at;   /* what is free */
+    unsigned char *at; /* what is free */
     uint64_t left;
 } space;
 
@@ -40,19 +40,39 @@ static int64_t widest(const wane_config *c)
     return width;
 }
 
-/* Bytes on the device for n rows in so many runs and spans. */
-static uint64_t batch_bytes(const wane_config *c, int64_t n, int64_t runs, int64_t spans)
+static wane_dtype activations(const wane_calib *c)
 {
-    uint64_t kv = 2 * wane_mat_bytes(WANE_F32, n, c->kv_heads * c->head_dim);
-    return wane_mat_bytes(WANE_F32, n, c->hidden) + 3 * wane_mat_bytes(WANE_F32, n, widest(c)) +
-           kv + wane_mat_bytes(WANE_F32, 1, wane_block_scratch(c, n)) +
-           3 * wane_mat_bytes(WANE_F32, n, 1) + wane_mat_bytes(WANE_F32, 1, c->head_dim / 2) +
-           wane_mat_bytes(WANE_I64, 1, 1) +
-           wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
-           wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span));
+    return c->model->device->k->activations;
 }
 
-static int64_t rows_that_fit(const wane_config *c, uint64_t room)
+/* Whether it waits on the device, from where no copy is needed. */
+static bool resident(const wane_calib *c, const wane_tensor *t)
+{
+    return t && wane_tensor_device(t) == c->model->device;
+}
+
+/* Bytes on the device for n rows in so many runs and spans: of a step, or of a comparison, whichever
+ * takes more. */
+static uint64_t batch_bytes(const wane_calib *c, int64_t n, int64_t runs, int64_t spans)
+{
+    const wane_config *config = c->model->config;
+    wane_dtype t = activations(c);
+    uint64_t in = wane_mat_bytes(t, n, c->width), line = wane_mat_bytes(WANE_F32, n, 1);
+    uint64_t step = in + 2 * wane_mat_bytes(t, n, config->kv_heads * config->head_dim) +
+                    wane_mat_bytes(WANE_U8, 1, (int64_t)wane_block_scratch(config, t, n)) +
+                    2 * line + wane_mat_bytes(WANE_F32, 1, config->head_dim / 2) +
+                    wane_mat_bytes(WANE_I64, 1, 1) +
+                    wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
+                    wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span));
+    int64_t few = n < SAMPLE ? n : SAMPLE;
+    uint64_t comparison = wane_mat_bytes(t, few, c->width) + wane_mat_bytes(WANE_F32, few, 1) +
+                          2 * wane_mat_bytes(WANE_F32, few, c->width);
+    if (!resident(c, c->x)) step += wane_mat_bytes(WANE_F32, n, config->hidden);
+    if (!resident(c, c->in)) step += in;
+    return line + (step > comparison ? step : comparison);
+}
+
+static int64_t rows_that_fit(const wane_calib *c, uint64_t room)
 {
     int64_t rows = ROWS_MOST;
     /* a run takes one row at least, and its spans are at most its depth: few in practice */
@@ -60,29 +80,78 @@ static int64_t rows_that_fit(const wane_config *c, uint64_t room)
     return rows;
 }
 
-/* Embedding rows of all batches into x. */
+/* The most that a batch takes. */
+static uint64_t space_bytes(const wane_calib *c)
+{
+    int runs = 0, spans = 0;
+    for (int b = 0; b < c->batches->count; b++) {
+        if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
+        if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
+    }
+    return batch_bytes(c, c->rows, runs, spans);
+}
+
+static size_t row_bytes(const wane_tensor *t)
+{
+    return (size_t)t->shape[1] * wane_dtype_bytes(t->dtype);
+}
+
+/* The rows of batch b where they wait. */
+static void *rows_of(const wane_calib *c, const wane_tensor *t, int b)
+{
+    return (char *)t->buffer->data + (size_t)c->start[b] * row_bytes(t);
+}
+
+static wane_status put(wane_device *d, wane_mat to, const void *from, wane_err *e)
+{
+    return WANE_CALL(d, e, put, to.data, from,
+                     (size_t)(to.rows * to.cols) * wane_dtype_bytes(to.dtype));
+}
+
+static wane_status get(wane_device *d, void *to, wane_mat from, wane_err *e)
+{
+    return WANE_CALL(d, e, get, to, from.data,
+                     (size_t)(from.rows * from.cols) * wane_dtype_bytes(from.dtype));
+}
+
+/* from becomes batch b's rows of what waits in t. */
+static wane_status keep(const wane_calib *c, const wane_tensor *t, int b, wane_mat from,
+                        wane_err *e)
+{
+    size_t bytes = (size_t)(from.rows * from.cols) * wane_dtype_bytes(from.dtype);
+    if (!resident(c, t)) return get(c->model->device, rows_of(c, t, b), from, e);
+    if (from.data == rows_of(c, t, b)) return WANE_OK;
+    return WANE_CALL(c->model->device, e, copy, rows_of(c, t, b), from.data, bytes);
+}
+
+/* Embedding rows of all batches into x. The table is looked up on the host: a GPU need not hold it. */
 static wane_status embed(wane_calib *c, wane_err *e)
 {
     const wane_config *config = c->model->config;
     int64_t shape[2] = {config->vocabulary, config->hidden};
     wane_device *host = c->model->host;
-    wane_tensor *table = NULL;
+    wane_tensor *table = NULL, *rows = NULL;
+    bool away = resident(c, c->x);
     wane_status s = wane_checkpoint_get(c->model->checkpoint, "model.embed_tokens.weight", 2, shape,
                                         host, &table, e);
+    if (!s && away) s = wane_tensor_new2(host, WANE_F32, c->rows, config->hidden, &rows, e);
     for (int b = 0; b < c->batches->count && !s; b++) {
         const wane_batch *batch = &c->batches->batch[b];
         wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
+        wane_mat to = wane_mat_rows(wane_tensor_mat(away ? rows : c->x), away ? 0 : c->start[b],
+                                    batch->n);
         for (int64_t i = 0; i < batch->n && !s; i++)
             if (batch->ids[i] < 0 || batch->ids[i] >= config->vocabulary)
                 s = wane_fail(e, WANE_EARG,
                               "calibration: token %d is not one of the model's %" PRId64,
                               batch->ids[i], config->vocabulary);
-        if (!s)
-            s = WANE_CALL(host, e, embed,
-                          wane_mat_rows(wane_tensor_mat(c->x), c->start[b], batch->n), ids,
-                          wane_tensor_mat(table));
+        if (!s) s = WANE_CALL(host, e, embed, to, ids, wane_tensor_mat(table));
+        if (!s && away)
+            s = WANE_CALL(c->model->device, e, put, rows_of(c, c->x, b), to.data,
+                          (size_t)batch->n * row_bytes(c->x));
     }
     wane_tensor_release(table);
+    wane_tensor_release(rows);
     return s;
 }
 
@@ -109,6 +178,21 @@ static wane_status survey(wane_calib *c, wane_err *e)
     return WANE_OK;
 }
 
+/* A place where all rows wait: the device where *room is enough, of which it is then taken. */
+static wane_status open_place(const wane_calib *c, wane_dtype t, int64_t width, uint64_t *room,
+                              wane_tensor **out, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    int64_t rows = c->start[c->batches->count];
+    uint64_t bytes = wane_mat_bytes(t, rows, width);
+    /* what is free is only a hint where others use the device too */
+    if (bytes <= *room && !wane_tensor_new2(d, t, rows, width, out, NULL)) {
+        *room -= bytes;
+        return WANE_OK;
+    }
+    return wane_tensor_new2(c->model->host, t, rows, width, out, e);
+}
+
 wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t count,
                            wane_weighing weighing, uint64_t reserve, wane_calib **out, wane_err *e)
 {
@@ -116,18 +200,20 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
     *out = NULL;
     if (!c) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
     uint64_t room = wane_device_room(m->device);
-    int64_t most = rows_that_fit(m->config, room > reserve ? room - reserve : 0);
+    room = room > reserve ? room - reserve : 0;
     c->refs = 1;
     c->model = wane_model_retain(m);
     c->width = widest(m->config);
+    int64_t most = rows_that_fit(c, room);
     c->stage = -1;
     c->texts = count;
     wane_status s = wane_batches_new(sequence, count, most, weighing, &c->batches, e);
     if (!s) s = survey(c, e);
     if (s) goto done;
-    int64_t rows = c->start[c->batches->count];
-    s = wane_tensor_new2(m->host, WANE_F32, rows, m->config->hidden, &c->x, e);
-    if (!s) s = wane_tensor_new2(m->host, WANE_F32, rows, c->width, &c->in, e);
+    uint64_t batch = space_bytes(c);
+    room = room > batch && !wane_device_is_host(m->device) ? room - batch : 0;
+    s = open_place(c, activations(c), c->width, &room, &c->in, e);
+    if (!s) s = open_place(c, WANE_F32, m->config->hidden, &room, &c->x, e);
     if (!s) s = embed(c, e);
 done:
     if (s)
@@ -166,42 +252,15 @@ void wane_calib_divide(wane_calib *c, wane_tensor *s)
 /* One buffer that any batch fits. */
 static wane_status open_space(const wane_calib *c, wane_tensor **buffer, wane_err *e)
 {
-    int runs = 0, spans = 0;
-    for (int b = 0; b < c->batches->count; b++) {
-        if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
-        if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
-    }
-    int64_t bytes = (int64_t)batch_bytes(c->model->config, c->rows, runs, spans);
+    int64_t bytes = (int64_t)space_bytes(c);
     return wane_tensor_new(c->model->device, WANE_U8, 1, &bytes, buffer, e);
-}
-
-static float *rows_of_x(const wane_calib *c, int b)
-{
-    return (float *)c->x->buffer->data + c->start[b] * c->model->config->hidden;
-}
-
-static float *rows_of_in(const wane_calib *c, int b)
-{
-    return (float *)c->in->buffer->data + c->start[b] * c->width;
-}
-
-static wane_status put(wane_device *d, wane_mat to, const void *from, wane_err *e)
-{
-    return WANE_CALL(d, e, put, to.data, from,
-                     (size_t)(to.rows * to.cols) * wane_dtype_bytes(to.dtype));
-}
-
-static wane_status get(wane_device *d, void *to, wane_mat from, wane_err *e)
-{
-    return WANE_CALL(d, e, get, to, from.data,
-                     (size_t)(from.rows * from.cols) * wane_dtype_bytes(from.dtype));
 }
 
 /* The first rows of a buffer for the widest input, as an input of a stage. */
 static wane_mat narrow(const wane_calib *c, wane_mat m, int stage)
 {
     int64_t width = wane_stage_width(c->model->config, stage);
-    return (wane_mat){m.data, WANE_F32, m.rows, width, width};
+    return (wane_mat){m.data, m.dtype, m.rows, width, width};
 }
 
 /* Whether the stage reads and changes the residual stream. */
@@ -210,27 +269,39 @@ static bool reads_x(int stage)
     return stage < 0 || stage == 1 || stage == 3;
 }
 
-/* Lays batch b out in the buffer, with its rows of what the stage reads; in is not divided yet. */
-static wane_status load_batch(const wane_calib *c, wane_tensor *buffer, int b, int stage, space *s,
-                              wane_err *e)
+/* Begins with batch b in the buffer: its tokens' weights. */
+static wane_status load_weights(const wane_calib *c, wane_tensor *buffer, int b, space *s,
+                                wane_err *e)
 {
     const wane_batch *batch = &c->batches->batch[b];
-    wane_device *d = c->model->device;
     *s = (space){.at = buffer->buffer->data, .left = buffer->buffer->bytes};
-    s->x = carve(s, WANE_F32, batch->n, c->model->config->hidden);
     s->weight = carve(s, WANE_F32, batch->n, 1);
-    s->in = carve(s, WANE_F32, batch->n, c->width);
-    s->out = carve(s, WANE_F32, batch->n, c->width);
-    s->other = carve(s, WANE_F32, batch->n, c->width);
-    wane_status st = put(d, s->weight, batch->weight, e);
-    if (!st && reads_x(stage)) st = put(d, s->x, rows_of_x(c, b), e);
-    if (st || stage < 0) return st;
-    s->in = narrow(c, s->in, stage);
-    return put(d, s->in, rows_of_in(c, b), e);
+    return put(c->model->device, s->weight, batch->weight, e);
 }
 
-/* What attention and rope ask for. */
-static wane_status load_block(const wane_calib *c, int b, space *s, wane_err *e)
+/* Its rows of what the stage reads and may change; in is not divided yet. */
+static wane_status load_rows(const wane_calib *c, int b, int stage, space *s, wane_err *e)
+{
+    int64_t n = c->batches->batch[b].n, hidden = c->model->config->hidden;
+    wane_status st = WANE_OK;
+    if (resident(c, c->x)) {
+        s->x = (wane_mat){rows_of(c, c->x, b), WANE_F32, n, hidden, hidden};
+    } else {
+        s->x = carve(s, WANE_F32, n, hidden);
+        if (reads_x(stage)) st = put(c->model->device, s->x, rows_of(c, c->x, b), e);
+    }
+    if (stage < 0) return st;
+    s->in = (wane_mat){rows_of(c, c->in, b), activations(c), n, c->width, c->width};
+    if (resident(c, c->in)) {
+        s->in = narrow(c, s->in, stage);
+        return st;
+    }
+    s->in = narrow(c, carve(s, activations(c), n, c->width), stage);
+    return st ? st : put(c->model->device, s->in, rows_of(c, c->in, b), e);
+}
+
+/* What attention and rope ask for, which stage 0 alone runs. */
+static wane_status load_block(const wane_calib *c, int b, int stage, space *s, wane_err *e)
 {
     const wane_config *config = c->model->config;
     const wane_batch *batch = &c->batches->batch[b];
@@ -244,9 +315,10 @@ static wane_status load_block(const wane_calib *c, int b, space *s, wane_err *e)
     k->frequency = carve(s, WANE_F32, 1, half);
     k->position = carve(s, WANE_I32, n, 1);
     k->row = carve(s, WANE_I32, n, 1);
-    k->keys = carve(s, WANE_F32, n, kv);
-    k->values = carve(s, WANE_F32, n, kv);
-    k->scratch = carve(s, WANE_F32, 1, wane_block_scratch(config, n));
+    k->keys = carve(s, activations(c), n, kv);
+    k->values = carve(s, activations(c), n, kv);
+    k->scratch =
+        carve(s, WANE_U8, 1, (int64_t)wane_block_scratch(config, activations(c), n)).data;
     k->attention = (wane_attention){.runs = runs.data,
                                     .spans = spans.data,
                                     .n_runs = batch->n_runs,
@@ -254,6 +326,7 @@ static wane_status load_block(const wane_calib *c, int b, space *s, wane_err *e)
                                     .kv_heads = (int)config->kv_heads,
                                     .head_dim = (int)config->head_dim,
                                     .scale = (float)(1 / sqrt((double)config->head_dim))};
+    if (stage != 0) return WANE_OK;
     wane_status st = put(d, runs, batch->runs, e);
     if (!st && batch->n_spans) st = put(d, spans, batch->spans, e);
     if (!st) st = put(d, k->frequency, c->frequency, e);
@@ -359,9 +432,11 @@ static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number
 {
     wane_device *d = c->model->device;
     space sp;
-    wane_status s = load_batch(c, buffer, b, stage, &sp, e);
-    wane_mat count = carve(&sp, WANE_I64, 1, 1), out = sp.out;
-    if (!s) s = load_block(c, b, &sp, e);
+    wane_status s = load_weights(c, buffer, b, &sp, e);
+    if (!s) s = load_rows(c, b, stage, &sp, e);
+    wane_mat count = carve(&sp, WANE_I64, 1, 1);
+    wane_mat out = carve(&sp, activations(c), c->batches->batch[b].n, c->width);
+    if (!s) s = load_block(c, b, stage, &sp, e);
     if (!s && c->s) s = WANE_CALL(d, e, binary, sp.in, sp.in, wane_tensor_mat(c->s), WANE_DIV);
     if (s) return s;
     if (stage < 3) out = narrow(c, out, stage + 1);
@@ -371,8 +446,8 @@ static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number
         s = stage < 3 ? check_finite(c, b, out, count, number, reader(stage + 1), e)
                       : check_finite(c, b, sp.x, count, number, "mlp", e);
     if (!s && stats) s = gather(c, stats, out, sp.weight, e);
-    if (!s && stage < 3) s = get(d, rows_of_in(c, b), out, e);
-    if (!s && (stage == 1 || stage == 3)) s = get(d, rows_of_x(c, b), sp.x, e);
+    if (!s && stage < 3) s = keep(c, c->in, b, out, e);
+    if (!s && (stage == 1 || stage == 3)) s = keep(c, c->x, b, sp.x, e);
     return s;
 }
 
@@ -425,6 +500,20 @@ static wane_mat thin(wane_mat m, int64_t every)
     return (wane_mat){m.data, m.dtype, (m.rows + every - 1) / every, m.cols, m.stride * every};
 }
 
+/* Every so many-th row of batch b's input, as it waits, into x. */
+static wane_status fetch_thin(const wane_calib *c, wane_mat x, int b, int64_t every, wane_err *e)
+{
+    wane_mat in = {rows_of(c, c->in, b), x.dtype, c->batches->batch[b].n, x.cols, x.cols};
+    wane_tensor *few = NULL;
+    if (resident(c, c->in))
+        return WANE_CALL(c->model->device, e, convert, x, thin(in, every));
+    wane_status s = wane_tensor_new2(c->model->host, x.dtype, x.rows, x.cols, &few, e);
+    if (!s) s = WANE_CALL(c->model->host, e, convert, wane_tensor_mat(few), thin(in, every));
+    if (!s) s = put(c->model->device, x, wane_tensor_mat(few).data, e);
+    wane_tensor_release(few);
+    return s;
+}
+
 wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat q, double *error,
                                double *norm, wane_err *e)
 {
@@ -439,13 +528,15 @@ wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat 
     wane_status st = open_space(c, &buffer, e);
     for (int b = 0; b < c->batches->count && !st; b++) {
         st = wane_device_poll(d, e);
-        if (!st) st = load_batch(c, buffer, b, c->stage, &sp, e);
+        if (!st) st = load_weights(c, buffer, b, &sp, e);
         if (st) break;
-        wane_mat x = thin(sp.in, every), weight = thin(sp.weight, every);
+        wane_mat weight = thin(sp.weight, every);
+        wane_mat x = carve(&sp, activations(c), weight.rows, w.cols);
         wane_mat line = carve(&sp, WANE_F32, x.rows, 1);
-        wane_mat y = {sp.out.data, WANE_F32, x.rows, w.rows, w.rows};
-        wane_mat z = {sp.other.data, WANE_F32, x.rows, w.rows, w.rows};
-        st = WANE_CALL(d, e, matmul, y, x, w);
+        wane_mat y = carve(&sp, WANE_F32, x.rows, w.rows);
+        wane_mat z = carve(&sp, WANE_F32, x.rows, w.rows);
+        st = fetch_thin(c, x, b, every, e);
+        if (!st) st = WANE_CALL(d, e, matmul, y, x, w);
         if (!st) st = add_squares(d, y, weight, line, norm, e);
         if (!st && s.data) st = WANE_CALL(d, e, binary, x, x, s, WANE_DIV);
         if (!st) st = WANE_CALL(d, e, qmatmul, z, x, q);

@@ -1,9 +1,10 @@
 /* calib.h - calibration texts on their way through a model, one stage of one layer at a time, and
  * the statistics of what the matrices read.
  *
- * The hidden states of all texts wait on the host; a batch at a time goes to the device, through
- * one stage (model/block.h), and back. Every stage runs with the matrices of the layer it is given,
- * so with the quantized ones before it. Equal prefixes are one row (model/batch.h). */
+ * The hidden states of all texts wait on the device where they fit beside all else, and on the host
+ * where they do not; a batch at a time goes through one stage (model/block.h). Every stage runs with
+ * the matrices of the layer it is given, so with the quantized ones before it. Equal prefixes are one
+ * row (model/batch.h). */
 #ifndef WANE_CALIB_H
 #define WANE_CALIB_H
 
@@ -45,8 +46,9 @@ typedef struct {
     int stage;        /* the step that comes next, whose input `in` holds; -1: a layer begins */
     float *frequency; /* [d/2] owned, as row */
     int32_t *row;     /* [rows] 0, 1, 2, ... */
-    wane_tensor *x;   /* host F32 (all rows, hidden): the residual stream */
-    wane_tensor *in;  /* host F32, batch b's at start[b] * width, as (rows, width of the stage) */
+    wane_tensor *x;   /* F32 (all rows, hidden): the residual stream */
+    wane_tensor *in;  /* of the device's activation type, batch b's at start[b] * width, as (rows,
+                         width of the stage) */
     wane_tensor *s;   /* F32 (1,k) by which that step divides `in` first, or NULL */
 } wane_calib;
 

@@ -179,11 +179,6 @@ int64_t wane_plan_group(const wane_plan *p, int64_t k)
     return p->group < 0 ? k : p->group;
 }
 
-uint64_t wane_mat_bytes(wane_dtype t, int64_t rows, int64_t cols)
-{
-    return ((uint64_t)rows * (uint64_t)cols * wane_dtype_bytes(t) + 255) / 256 * 256;
-}
-
 uint64_t wane_grid_bytes(const wane_plan *p, int64_t m, int64_t k)
 {
     int64_t groups = k / wane_plan_group(p, k);

@@ -110,7 +110,6 @@ const char *wane_grid_label(char *out, size_t size, int bits, int act_bits, int6
                             int64_t k, bool symmetric);
 
 /* Scratch. bytes: what take takes; take gives data NULL where more is taken than was announced. */
-uint64_t wane_mat_bytes(wane_dtype, int64_t rows, int64_t cols);
 uint64_t wane_grid_bytes(const wane_plan *, int64_t m, int64_t k);
 wane_mat wane_job_take(wane_job *, wane_dtype, int64_t rows, int64_t cols);
 wane_qmat wane_job_take_grid(wane_job *, int64_t m, int64_t k); /* the plan's grid, integer zeros */

@@ -266,6 +266,11 @@ wane_mat wane_tensor_mat(const wane_tensor *t)
     return m;
 }
 
+uint64_t wane_mat_bytes(wane_dtype t, int64_t rows, int64_t cols)
+{
+    return ((uint64_t)rows * (uint64_t)cols * wane_dtype_bytes(t) + 255) / 256 * 256;
+}
+
 wane_mat wane_mat_rows(wane_mat m, int64_t first, int64_t rows)
 {
     if (m.data) m.data = (char *)m.data + (size_t)(first * m.stride) * wane_dtype_bytes(m.dtype);

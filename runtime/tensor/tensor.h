@@ -61,6 +61,8 @@ wane_mat wane_tensor_mat(const wane_tensor *);
 wane_mat wane_mat_rows(wane_mat, int64_t first, int64_t rows);
 /* The same memory as rows x cols (contiguous only). */
 wane_mat wane_mat_reshape(wane_mat, int64_t rows, int64_t cols);
+/* What such a matrix takes of a larger buffer in which all are aligned to 256 bytes. */
+uint64_t wane_mat_bytes(wane_dtype, int64_t rows, int64_t cols);
 
 /* Host bytes in row-major order <-> device; the tensor is contiguous. */
 wane_status wane_tensor_put(wane_tensor *, const void *host, wane_err *e);

@@ -125,7 +125,7 @@ static void pieces_change_nothing(void **state)
     wane_model *m = test_model_open("examples/models/lune-1m", d);
     prompt("1m", "arc", ids, N);
     float *whole = test_model_logits(m, ids, N);
-    uint64_t room = wane_pass_bytes(m->config, 7, N, 1, 1);
+    uint64_t room = wane_pass_bytes(m->config, WANE_F32, 7, N, 1, 1);
     d->budget = d->live + N * (uint64_t)m->config->vocabulary * 4 + room;
     wane_device_reset_peak(d);
     float *pieces = test_model_logits(m, ids, N);
@@ -235,7 +235,7 @@ static void budget(void **state)
     int64_t pool = SEQUENCES * LENGTH;
     if (wane_pass_new(small, PROMPT, pool, SEQUENCES, SEQUENCES, &p, &e)) fail_msg("%s", e.message);
     assert_int_equal(d->live - loaded,
-                     wane_pass_bytes(small->config, PROMPT, pool, SEQUENCES, SEQUENCES));
+                     wane_pass_bytes(small->config, WANE_F32, PROMPT, pool, SEQUENCES, SEQUENCES));
     assert_int_equal(wane_tensor_new2(d, WANE_F32, SEQUENCES, small->config->vocabulary, &y, &e),
                      WANE_OK);
     int32_t ids[LENGTH] = {0}, at[LENGTH], row[LENGTH];
