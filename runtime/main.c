@@ -2,8 +2,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,11 +89,30 @@ static void settle_threads(char **argv)
     execv("/proc/self/exe", argv); /* where that cannot be, threads spin */
 }
 
+typedef struct {
+    bool on, within; /* within: more of the text is to come */
+} warnings;
+
+/* A line on stderr for each: errors in __gc, no GPU where one could be expected, a script's own
+ * warn(). As in Lua's own, a text of one piece that begins with @ is a switch. */
+static void on_warning(void *state, const char *text, int more)
+{
+    warnings *w = state;
+    if (!w->within && !more && *text == '@') {
+        if (!strcmp(text, "@on")) w->on = true;
+        if (!strcmp(text, "@off")) w->on = false;
+        return;
+    }
+    if (w->on) fprintf(stderr, "%s%s%s", w->within ? "" : "wane: ", text, more ? "" : "\n");
+    w->within = more;
+}
+
 int main(int argc, char **argv)
 {
     open_streams();
     settle_threads(argv);
     wane *w;
+    warnings shown = {.on = true};
     int code = wane_open(&w, NULL);
     if (!code) {
         the_wane = w;
@@ -99,7 +120,7 @@ int main(int argc, char **argv)
         handle(SIGWINCH, on_wake);
         handle(SIGCONT, on_wake);
         signal(SIGPIPE, on_pipe);
-        lua_warning(wane_lua(w), "@on", 0); /* errors in __gc are told on stderr */
+        lua_setwarnf(wane_lua(w), on_warning, &shown);
         code = edit_open(w) ? wane_main(w, "wane.cli", argc - 1, argv + 1) : 4;
         the_wane = NULL;
     }

@@ -184,6 +184,7 @@ static wane_status cpu_sync(wane_dev *d)
 static const wane_kernels table = {
     .abi = WANE_KERNELS_ABI,
     .name = "cpu",
+    .activations = WANE_F32,
     .open = cpu_open,
     .close = cpu_close,
     .info = cpu_info,

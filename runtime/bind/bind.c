@@ -39,11 +39,23 @@ wane_context *wane_bind_context(lua_State *L)
     return c;
 }
 
+/* Tells once that "auto" gave the CPU, and why. A warning: shown by the program, and by others only
+ * if they ask for it. */
+static void tell_no_gpu(lua_State *L, wane_context *c)
+{
+    if (c->told || !c->device->no_gpu[0]) return;
+    c->told = true;
+    lua_warning(L, "the CPU is used: ", 1);
+    lua_warning(L, c->device->no_gpu, 0);
+}
+
 void wane_bind_open_device(lua_State *L, const char *name, uint64_t memory, uint64_t host_memory)
 {
     wane_context *c = wane_bind_context(L);
     wane_device *device = NULL, *host = NULL;
+    const char *best = getenv("WANE_DEVICE");
     wane_err e;
+    if (best && *best && !strcmp(name, "auto")) name = best;
     wane_status s = wane_device_open(name, memory, &device, &e);
     if (!s) s = wane_device_open("host", host_memory, &host, &e);
     if (s) {
@@ -56,6 +68,7 @@ void wane_bind_open_device(lua_State *L, const char *name, uint64_t memory, uint
     wane_device_release(c->host);
     c->device = device;
     c->host = host;
+    tell_no_gpu(L, c);
 }
 
 wane_device *wane_bind_device(lua_State *L)

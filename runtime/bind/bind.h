@@ -20,6 +20,7 @@ typedef struct wane_context {
     atomic_int interrupt; /* long C loops stop; what they raise can be caught */
     atomic_int stop;      /* Lua code stops as well, and no pcall catches it: interrupt.c */
     double stopped;       /* monotonic seconds when the stop was raised last; 0: not yet */
+    bool told;            /* that no GPU is used, and why */
     int boxed;            /* device bytes that survived the last full collection, in MiB */
 } wane_context;
 
@@ -27,7 +28,8 @@ wane_context *wane_bind_context(lua_State *L);
 /* The computing device, opened if it is not yet; raises. */
 wane_device *wane_bind_device(lua_State *L);
 wane_device *wane_bind_host(lua_State *L);
-/* Closes the devices' references and opens others: what wane.device { ... } does. Raises. */
+/* Closes the devices' references and opens others: what wane.device { ... } does. "auto" is what
+ * $WANE_DEVICE names, if it is set. Raises. */
 void wane_bind_open_device(lua_State *L, const char *name, uint64_t memory, uint64_t host_memory);
 
 /* A function or method with its one line of documentation, which `?name`, the README and a spec

@@ -37,6 +37,10 @@ static int l_info(lua_State *L)
     set(L, "live", d->live);
     set(L, "peak", d->peak);
     set(L, "allocations", d->allocations);
+    if (d->no_gpu[0]) {
+        lua_pushstring(L, d->no_gpu);
+        lua_setfield(L, -2, "no_gpu");
+    }
     if (d->budget != UINT64_MAX) set(L, "memory", d->budget);
     set(L, "host_live", wane_bind_host(L)->live);
     set(L, "host_peak", wane_bind_host(L)->peak);
@@ -96,7 +100,9 @@ static int l_format_bytes(lua_State *L)
 static const wane_reg functions[] = {
     {"open", l_open,
      "open(name, memory, host_memory): other devices from here on; raises device, oom"},
-    {"info", l_info, "info() -> { name, description, threads, total, free, live, peak, memory }"},
+    {"info", l_info,
+     "info() -> { name, description, threads, total, free, live, peak, memory, no_gpu }; no_gpu: why "
+     "\"auto\" gave the CPU, where a GPU could be expected"},
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
     {"fail_after", l_fail_after,

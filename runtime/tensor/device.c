@@ -40,14 +40,15 @@ static void own_folder(char *out, size_t size)
     out[length] = 0;
 }
 
-/* The CUDA table, or NULL with the reason. The object stays loaded for the process's life: CUDA's
+/* The CUDA table, or NULL with the reason; *there: its file is. The object stays loaded for the process's life: CUDA's
  * own libraries do not survive being unloaded. */
-static const wane_kernels *cuda_kernels(char *why, size_t size)
+static const wane_kernels *cuda_kernels(char *why, size_t size, bool *there)
 {
     static const char *const places[] = {"", "../", "../lib/", "../lib/wane/"};
     char folder[3072], path[4096];
     void *library = NULL;
     own_folder(folder, sizeof folder);
+    *there = true;
     for (size_t i = 0; i <= sizeof places / sizeof *places && !library; i++) {
         if (i < sizeof places / sizeof *places) {
             if (!folder[0]) continue;
@@ -64,6 +65,7 @@ static const wane_kernels *cuda_kernels(char *why, size_t size)
         if (i < sizeof places / sizeof *places) return NULL;
     }
     if (!library) {
+        *there = false;
         snprintf(why, size,
                  "this build has no CUDA backend (no %s beside it); build with nvcc found",
                  CUDA_FILE);
@@ -157,13 +159,32 @@ static wane_status open_table(const char *name, const wane_kernels *k, int index
     return WANE_OK;
 }
 
-static wane_status open_cuda(int index, uint64_t budget, wane_device **out, wane_err *e)
+static wane_status open_cuda(int index, uint64_t budget, wane_device **out, bool *there,
+                             wane_err *e)
 {
     char name[32], why[512] = "";
     snprintf(name, sizeof name, "cuda:%d", index);
-    const wane_kernels *k = cuda_kernels(why, sizeof why);
+    const wane_kernels *k = cuda_kernels(why, sizeof why, there);
     if (!k) return device_error(name, why, e);
     return open_table(name, k, index, budget, out, e);
+}
+
+/* Whether anything here speaks of an NVIDIA GPU: its driver, or its device files without one. */
+static bool machine_has_nvidia(void)
+{
+    return !access("/proc/driver/nvidia", F_OK) || !access("/dev/nvidiactl", F_OK);
+}
+
+/* The first GPU, or else the CPU, which says why where a GPU could be expected. */
+static wane_status open_best(uint64_t budget, wane_device **out, wane_err *e)
+{
+    wane_err gpu;
+    bool built;
+    if (!open_cuda(0, budget, out, &built, &gpu)) return WANE_OK;
+    wane_status s = open_table("cpu", wane_cpu_kernels(), 0, budget, out, e);
+    if (!s && (built || machine_has_nvidia()))
+        snprintf((*out)->no_gpu, sizeof (*out)->no_gpu, "%.255s", gpu.message);
+    return s;
 }
 
 wane_status wane_device_open(const char *name, uint64_t budget, wane_device **out, wane_err *e)
@@ -171,16 +192,13 @@ wane_status wane_device_open(const char *name, uint64_t budget, wane_device **ou
     *out = NULL;
     if (!strcmp(name, "cpu") || !strcmp(name, "host"))
         return open_table(name, wane_cpu_kernels(), 0, budget, out, e);
-    if (!strcmp(name, "auto")) {
-        wane_status s = open_cuda(0, budget, out, NULL);
-        if (s == WANE_OK) return s;
-        return open_table("cpu", wane_cpu_kernels(), 0, budget, out, e);
-    }
-    if (!strcmp(name, "cuda")) return open_cuda(0, budget, out, e);
+    if (!strcmp(name, "auto")) return open_best(budget, out, e);
+    bool there;
+    if (!strcmp(name, "cuda")) return open_cuda(0, budget, out, &there, e);
     if (!strncmp(name, "cuda:", 5)) {
         size_t digits = strspn(name + 5, "0123456789");
         if (digits > 0 && digits < 4 && !name[5 + digits])
-            return open_cuda(atoi(name + 5), budget, out, e);
+            return open_cuda(atoi(name + 5), budget, out, &there, e);
     }
     char shown[64];
     wane_escape(shown, sizeof shown, name, strlen(name));

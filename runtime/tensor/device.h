@@ -23,6 +23,7 @@ typedef struct wane_device {
     int64_t fail_after;    /* tests: this many more succeed, then one fails; -1: off */
     int64_t fail_times;    /* tests: how many fail then; 1 unless set; 0: all until fail_after is set */
     const atomic_int *interrupt; /* borrowed, may be NULL; not 0: stop soon */
+    char no_gpu[256]; /* why "auto" gave the CPU, where this build or machine is one for GPUs; else "" */
 } wane_device;
 
 /* name: "cpu", "host", "cuda", "cuda:1", "auto" (cuda where there is one, else cpu). EDEVICE says why

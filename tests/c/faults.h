@@ -11,7 +11,7 @@ bool test_malloc_failed(void); /* whether one has since */
 
 int test_open_files(void); /* descriptors that are open */
 
-/* The CPU behind addresses that mean nothing to C, as on a GPU: only put, get, copy and fill accept them. */
+/* A device over far.h's table, with float32 activations; far:0. */
 wane_device *test_far_device(uint64_t budget);
 
 #endif

@@ -25,6 +25,7 @@ static const struct {
     {"quantize", test_quantize},
     {"generate", test_generate},
     {"tokenizer", test_tokenizer},
+    {"device", test_device_group},
     {"kernels", test_kernels},
 };
 

@@ -356,6 +356,7 @@ static void the_table_is_full(void **state)
             (const void *const *)((const char *)k + offsetof(wane_kernels, open));
         const void *const *end = (const void *const *)(k + 1);
         assert_int_equal(k->abi, WANE_KERNELS_ABI);
+        assert_true(k->activations == WANE_F32 || k->activations == WANE_BF16);
         for (; slot < end; slot++) assert_non_null(*slot);
     }
 }

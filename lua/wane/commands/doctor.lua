@@ -8,6 +8,21 @@ local function try_device(name)
   return core.device.info()
 end
 
+-- the version of NVIDIA's driver, or nil where none is loaded
+local function driver_version()
+  local file = io.open("/proc/driver/nvidia/version")
+  if not file then return nil end
+  local line = file:read "l" or ""
+  file:close()
+  return line:match "%d+%.[%d.]+" or line
+end
+
+-- of an opened device what the page shows; a GPU's name comes from its driver
+local function describe(info)
+  return info and { name = info.name, description = info.description, total = info.total, free = info.free,
+                    processors = info.threads }
+end
+
 local function cache_folder()
   local home = os.getenv "HOME"
   return os.getenv "HF_HUB_CACHE" or os.getenv "HF_HOME" and os.getenv "HF_HOME" .. "/hub"
@@ -23,14 +38,14 @@ end
 local function examine(wanted)
   local machine = core.system.machine()
   local cuda, why = try_device "cuda"
+  cuda = describe(cuda)
   local chosen, wrong = try_device(wanted)
   local cache = cache_folder()
   return {
     version = core.version, lua = _VERSION, host = machine.host, processors = machine.processors,
     memory = machine.memory, memory_free = machine.memory_free, blas = machine.blas,
-    device = chosen and { name = chosen.name, description = chosen.description, total = chosen.total,
-      free = chosen.free }, device_error = wrong,
-    cuda = cuda and cuda.description, cuda_error = why,
+    device = describe(chosen), device_error = wrong, wane_device = os.getenv "WANE_DEVICE",
+    cuda = cuda, cuda_error = why, driver = driver_version(),
     disk_free = core.system.disk_free ".", cache = cache, hub_token = has_token(),
     argparse = pcall(require, "argparse"),
   }
@@ -41,7 +56,14 @@ local function print_page(page)
   local function row(name, text) print(("%-9s %s"):format(name, text)) end
   row("wane", ("%s, %s"):format(page.version, page.lua))
   row("device", page.device and ("%s: %s"):format(page.device.name, page.device.description) or page.device_error)
-  row("cuda", page.cuda or page.cuda_error)
+  if page.wane_device then row("", ("WANE_DEVICE=%s says what auto is"):format(page.wane_device)) end
+  if page.cuda then
+    row("gpu", ("%s: %s free of %s, %d multiprocessors"):format(page.cuda.description, size(page.cuda.free),
+      size(page.cuda.total), page.cuda.processors))
+  else
+    row("gpu", "not used: " .. page.cuda_error:gsub("^cuda:0: cannot open: ", ""))
+  end
+  row("driver", page.driver and "NVIDIA " .. page.driver or "no NVIDIA driver is loaded")
   row("memory", ("%s free of %s, %d processors"):format(size(page.memory_free), size(page.memory), page.processors))
   row("blas", page.blas)
   row("disk", page.disk_free and size(page.disk_free) .. " free here" or "unknown")
