@@ -206,7 +206,7 @@ typedef struct wane_kernels {
                               wane_mat q); /* F32 (n,1) KL(softmax p || softmax q), nats */
 } wane_kernels;
 
-#define WANE_KERNELS_ABI 1u
+#define WANE_KERNELS_ABI 2u
 
 const wane_kernels *wane_cpu_kernels(void);
 

@@ -37,6 +37,8 @@ static int l_info(lua_State *L)
     set(L, "live", d->live);
     set(L, "peak", d->peak);
     set(L, "allocations", d->allocations);
+    lua_pushstring(L, wane_dtype_name(d->k->activations));
+    lua_setfield(L, -2, "activations");
     if (d->no_gpu[0]) {
         lua_pushstring(L, d->no_gpu);
         lua_setfield(L, -2, "no_gpu");
@@ -101,8 +103,8 @@ static const wane_reg functions[] = {
     {"open", l_open,
      "open(name, memory, host_memory): other devices from here on; raises device, oom"},
     {"info", l_info,
-     "info() -> { name, description, threads, total, free, live, peak, memory, no_gpu }; no_gpu: why "
-     "\"auto\" gave the CPU, where a GPU could be expected"},
+     "info() -> { name, description, threads, total, free, live, peak, memory, activations, no_gpu }; "
+     "no_gpu: why \"auto\" gave the CPU, where a GPU could be expected"},
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
     {"fail_after", l_fail_after,

@@ -2,6 +2,7 @@
 -- failures that leave nothing behind. About 20 s of one core.
 local wane = require "wane"
 local core = wane.core
+local device = require "support.device"
 
 local function folder(size) return "examples/models/lune-" .. size end
 local function chats(given)
@@ -205,7 +206,8 @@ describe("answers and errors", function()
       assert.is_true(small.quantization.error <= share * small.quantization.rtn_error)
       local result = wane.evaluate(small, {})
       assert.equal(800, result.n)
-      assert.is_true(result.correct >= right, result.correct .. " right")
+      local least = device.exact and right or right - 16
+      assert.is_true(result.correct >= least, result.correct .. " right")
     end)
   end
 end)

@@ -3,6 +3,7 @@
 local core = require "wane.core"
 local wane = require "wane"
 local records = require "wane.records"
+local device = require "support.device"
 
 local NAMES = { "lune-5m", "lune-3m", "lune-1m" }
 
@@ -38,7 +39,7 @@ describe("perplexity", function()
       local got = model:perplexity(passages(), { window = 256 })
       assert.equal(expected.windows, got.windows)
       assert.equal(255 * expected.windows, got.tokens)
-      assert.near(expected.nll_mean, got.nll, 1e-5)
+      assert.near(expected.nll_mean, got.nll, device.exact and 1e-5 or 1e-3)
       assert.is_true(math.abs(got.perplexity / expected.value - 1) < 1e-3)
       assert.is_true(got.error > 0.02 and got.error < 0.3)
     end)
@@ -129,7 +130,7 @@ describe("scores", function()
     wane.device { memory = "9500KiB" }
     local small <close> = wane.load(folder "lune-3m")
     for i, one in ipairs(small:score(list)) do
-      assert.near(expected[i].logprob, one.logprob, 1e-3)
+      assert.near(expected[i].logprob, one.logprob, device.exact and 1e-3 or 1)
       assert.equal(expected[i].greedy, one.greedy)
     end
     assert.is_true(core.device.info().peak <= wane.bytes "9500KiB")

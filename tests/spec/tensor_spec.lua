@@ -295,20 +295,23 @@ describe("equality and hashes", function()
 end)
 
 describe("printing", function()
+  local name = device.info().name
+  local where = name == "cpu" and "" or " on " .. name
+
   it("shows small ones whole", function()
     local matrix = tensor.from { { 1, 2 }, { 3, 4.5 } }
-    assert.equal("tensor f32 (2, 2)\n         1         2\n         3       4.5", tostring(matrix))
-    assert.equal("tensor i64 (3)\n         1         2         3", tostring(tensor.arange(3, { dtype = "i64" })))
-    assert.equal("tensor f32 ()\n       0.5", tostring(tensor.from(0.5)))
-    assert.equal("tensor f32 (0, 3)", tostring(tensor.zeros { 0, 3 }))
-    assert.equal("tensor f32 (2, 2, 2)", tostring(tensor.zeros { 2, 2, 2 }))
+    assert.equal("tensor f32 (2, 2)" .. where .. "\n         1         2\n         3       4.5", tostring(matrix))
+    assert.equal("tensor i64 (3)" .. where .. "\n         1         2         3", tostring(tensor.arange(3, { dtype = "i64" })))
+    assert.equal("tensor f32 ()" .. where .. "\n       0.5", tostring(tensor.from(0.5)))
+    assert.equal("tensor f32 (0, 3)" .. where, tostring(tensor.zeros { 0, 3 }))
+    assert.equal("tensor f32 (2, 2, 2)" .. where, tostring(tensor.zeros { 2, 2, 2 }))
   end)
 
   it("leaves out the middle of large ones", function()
     local text = tostring(tensor.arange(1, 20000, { dtype = "i32" }):reshape { 100, 200 })
     local lines = {}
     for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
-    assert.equal("tensor i32 (100, 200)", lines[1])
+    assert.equal("tensor i32 (100, 200)" .. where, lines[1])
     assert.equal(9, #lines)
     assert.same({ "1", "2", "3", "4", "...", "198", "199", "200" }, { lines[2]:match(("(%S+)%s+"):rep(7) .. "(%S+)") })
     assert.equal("  ...", lines[6])
