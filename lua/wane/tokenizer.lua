@@ -67,8 +67,8 @@ local function marked(tokenizer, messages)
   return copy, stands
 end
 
-core.docs["tokenizer.prompt"] = "tokenizer:prompt(messages, options of chat) -> ids, text: as chat, but special tokens' "
-  .. "texts inside messages stay text; raises format, unsupported"
+core.docs["tokenizer.prompt"] = "tokenizer:prompt(messages, options of chat) -> ids, text: as chat, but the texts of "
+  .. "special tokens inside messages stay text; raises format, unsupported"
 
 --- Messages as token ids, and as text. The template's special tokens are special; the same text inside a message that
 -- the model did not write is plain text, so that a question cannot end its own turn.

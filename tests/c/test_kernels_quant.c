@@ -314,7 +314,7 @@ static void row_gptq(target *t)
         const grid_case *c = cases + i / 2;
         int64_t m = c->m, k = c->k, g = c->g, dead = k / 3;
         if (c->fraction || k > 400) continue;
-        double *w = weights(t, c), *h = gram_of(t, k), *order = group_order(t, k, g), mean = 0;
+        double *w = weights(t, c), *h = gram_of(t, k), *order = group_order(t, k, g);
         double *want = host_bytes(t, (size_t)(m * k) * 8);
         for (int64_t j = 0; j < k && k > 1; j++) h[dead * k + j] = h[j * k + dead] = 0;
         if (i % 2 == 0)
@@ -328,7 +328,6 @@ static void row_gptq(target *t)
         double *u = get_mat(t, b);
         RUN(t, gptq, q, codes, a, b, by);
         if (k > 1) h[dead * k + dead] = 1;
-        for (int64_t j = 0; j < k; j++) mean += h[j * k + j] / (double)k;
         for (int64_t r = 0; r < m;
              r++) { /* one row, as the paper has it, with the factor as it came */
             double *x = host_bytes(t, (size_t)k * 8), s = 1, z = 0;
