@@ -53,7 +53,7 @@ static void close_place(place *p)
 static wane_model *open_model(const char *path, const place *p)
 {
     wane_checkpoint *c;
-    wane_model *m;
+    wane_model *m = NULL;
     wane_err e;
     wane_status s = wane_checkpoint_open(test_tree(path), &c, &e);
     if (!s) s = wane_model_new(c, p->d, p->host, &m, &e);

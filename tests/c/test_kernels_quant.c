@@ -272,7 +272,6 @@ static void row_inverse_factor(target *t)
         for (int64_t i = 0; i < k && k > 1; i++) h[dead * k + i] = h[i * k + dead] = 0;
         wane_mat a = put_mat(t, WANE_F32, k, k, 3, h), none = {0};
         wane_mat by = s % 2 ? put_mat(t, WANE_I32, 1, k, 0, order) : none;
-        if (k > 1) h[dead * k + dead] = 1;
         for (int64_t i = 0; i < k; i++) mean += h[i * k + i] / (double)k;
         for (int64_t i = 0; i < k; i++) h[i * k + i] += 0.01 * mean;
         RUN(t, inverse_factor, a, by, 0.01f);
@@ -327,7 +326,6 @@ static void row_gptq(target *t)
         RUN(t, inverse_factor, b, by, 0.01f);
         double *u = get_mat(t, b);
         RUN(t, gptq, q, codes, a, b, by);
-        if (k > 1) h[dead * k + dead] = 1;
         for (int64_t r = 0; r < m;
              r++) { /* one row, as the paper has it, with the factor as it came */
             double *x = host_bytes(t, (size_t)k * 8), s = 1, z = 0;
