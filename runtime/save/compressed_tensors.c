@@ -376,6 +376,14 @@ static wane_status check_parts(reading *r, bool *int8, wane_err *e)
     return check_shape(r, e);
 }
 
+static wane_status inspect(const wane_checkpoint *c, const char *matrix, int64_t m, int64_t k,
+                           wane_err *e)
+{
+    reading r = {.c = c, .matrix = matrix, .m = m, .k = k};
+    bool int8;
+    return check_parts(&r, &int8, e);
+}
+
 static wane_status decode(const wane_checkpoint *c, const char *matrix, int64_t m, int64_t k,
                           wane_device *host, wane_quantized **out, wane_err *e)
 {
@@ -403,5 +411,6 @@ const wane_packing wane_packing_compressed_tensors = {
     .encode = encode,
     .config = config,
     .holds = holds,
+    .inspect = inspect,
     .decode = decode,
 };

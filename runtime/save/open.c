@@ -2,6 +2,7 @@
  * layer. */
 #include "runtime/save/save.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,9 +111,45 @@ static void packed_release(void *self)
     free(p);
 }
 
+/* A matrix that is not packed has to be there as it is. */
+static wane_status inspect(const wane_checkpoint *c, const wane_packing *packing, const char *name,
+                           int64_t m, int64_t k, wane_err *e)
+{
+    char dense[WANE_NAME + 8], is[128];
+    if (packing->holds(c, name)) return packing->inspect(c, name, m, k, e);
+    snprintf(dense, sizeof dense, "%s.weight", name);
+    const wane_entry *t = wane_checkpoint_find(c, dense, NULL);
+    if (t && wane_entry_floating(t) && t->rank == 2 && t->shape[0] == m && t->shape[1] == k)
+        return WANE_OK;
+    wane_fail(e, WANE_EFORMAT,
+              "%s is neither packed nor F32, F16 or BF16 (%" PRId64 ", %" PRId64 "): %s", dense, m,
+              k, t ? wane_entry_describe(t, is, sizeof is) : "it is missing");
+    if (e) snprintf(e->tensor, sizeof e->tensor, "%s", dense);
+    return wane_err_at(e, "load", name, c->dir);
+}
+
+/* Every matrix of every layer, from the headers. */
+static wane_status inspect_all(const wane_checkpoint *c, const wane_packing *packing, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    for (int i = 0; i < (int)c->config.layers && !s; i++) {
+        for (int id = 0; id < WANE_LINEARS && !s; id++) {
+            char name[WANE_NAME];
+            int64_t m, k;
+            matrix_name(name, i, id);
+            wane_linear_shape(&c->config, id, &m, &k);
+            s = inspect(c, packing, name, m, k, e);
+        }
+    }
+    if (s || c->config.tied) return s;
+    return inspect(c, packing, "lm_head", c->config.vocabulary, c->config.hidden, e);
+}
+
 static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, wane_device *d,
                                wane_device *host, wane_model **out, wane_err *e)
 {
+    wane_status s = inspect_all(c, packing, e);
+    if (s) return s;
     packed *p = calloc(1, sizeof *p);
     if (!p) return wane_fail(e, WANE_EOOM, "no memory to open %s", c->dir);
     *p = (packed){wane_checkpoint_retain(c), packing, wane_device_retain(host)};

@@ -41,6 +41,10 @@ typedef struct wane_packing {
     wane_status (*config)(const wane_packed_grid *, json_t **out, wane_err *e);
     /* Whether the checkpoint holds that matrix as codes. */
     bool (*holds)(const wane_checkpoint *, const char *matrix);
+    /* What holds says is there: every tensor's dtype and shape against (m,k) and the config, from
+     * the headers. EFORMAT names the tensor, what it is and what it has to be. */
+    wane_status (*inspect)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k,
+                           wane_err *e);
     wane_status (*decode)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k,
                           wane_device *host, wane_quantized **out, wane_err *e);
 } wane_packing;

@@ -23,6 +23,13 @@ bool test_malloc_failed(void)
     return failed;
 }
 
+static void (*on_rename)(const char *to);
+
+void test_on_rename(void (*hook)(const char *to))
+{
+    on_rename = hook;
+}
+
 static bool fails(void)
 {
     if (left < 0) return false;
@@ -40,6 +47,7 @@ void *__real_realloc(void *, size_t);
 void *__real_aligned_alloc(size_t, size_t);
 char *__real_strdup(const char *);
 char *__real_strndup(const char *, size_t);
+int __real_rename(const char *, const char *);
 
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t each);
@@ -47,7 +55,14 @@ void *__wrap_realloc(void *p, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
+int __wrap_rename(const char *from, const char *to);
 
+int __wrap_rename(const char *from, const char *to)
+{
+    int rc = __real_rename(from, to);
+    if (!rc && on_rename) on_rename(to);
+    return rc;
+}
 void *__wrap_malloc(size_t n)
 {
     return fails() ? NULL : __real_malloc(n);

@@ -4,10 +4,13 @@
 
 #include "runtime/tensor/device.h"
 
-/* n more of the host's allocations succeed, then all fail until it is called with -1. Only what this
- * program links itself: the wrappers are set by the linker (see CMakeLists.txt). */
+/* n more of the host's allocations succeed, then all fail until it is called with -1. Only what
+ * this program links itself: the wrappers are set by the linker (see CMakeLists.txt). */
 void test_malloc_fail_after(long n);
 bool test_malloc_failed(void); /* whether one has since */
+
+/* hook is called with every file's new name after a rename that succeeded; NULL: none. */
+void test_on_rename(void (*hook)(const char *to));
 
 int test_open_files(void); /* descriptors that are open */
 

@@ -23,6 +23,7 @@ static const struct {
     {"bind", test_bind},
     {"quant", test_quant},
     {"quantize", test_quantize},
+    {"save", test_save},
     {"generate", test_generate},
     {"tokenizer", test_tokenizer},
     {"device", test_device_group},

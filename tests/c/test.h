@@ -38,6 +38,7 @@ int test_safetensors(void);
 int test_tensor(void);
 int test_quant(void);
 int test_quantize(void);
+int test_save(void);
 int test_generate(void);
 int test_tokenizer(void);
 int test_device_group(void);
