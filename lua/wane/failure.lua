@@ -3,7 +3,19 @@ local core = require "wane.core"
 
 local failure = {}
 
--- The frames below the script: the prompt's and the command line's own.
+-- Whether the frames tell no more than the message: a line at the prompt that called wane, which refused.
+local function says_nothing(head, frames)
+  local refused = false
+  for _, line in ipairs(frames) do
+    local ours = line:find("^%s*%S*wane/[%w_/]+%.lua:") ~= nil
+    refused = refused or ours
+    local other = line:find("^%s*%[C%]:") or line:find("tail calls", 1, true) or line:find("^%s*prompt:1: in main chunk")
+    if not ours and not other then return false end
+  end
+  return refused and not head:find("^wane/") -- an error in wane itself is told in full
+end
+
+-- Leaves out the frames below the script: the prompt's and the command line's own.
 local function trim(text)
   local head, stack = text:match("^(.-)\nstack traceback:\n(.*)$")
   if not head then head, stack = text:match("^(stack traceback:)\n(.*)$") end
@@ -17,6 +29,7 @@ local function trim(text)
     kept[#kept + 1] = line
   end
   if kept[1] and kept[#kept]:find("tail calls", 1, true) then kept[#kept] = nil end
+  if says_nothing(head, kept) then kept = {} end
   if not kept[1] then return head ~= "stack traceback:" and head or "" end
   local title = head == "stack traceback:" and head or head .. "\nstack traceback:"
   return title .. "\n" .. table.concat(kept, "\n")

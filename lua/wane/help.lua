@@ -83,11 +83,22 @@ end
 
 local function indent(text) return "  " .. text:gsub("\n", "\n  ") end
 
+-- the line of a bound function or method, with its module before it
+local function bound(key)
+  local module, line = key:match("^(.*)%.[^.]+$"), core.docs[key]
+  if line:find("^" .. module .. "[.:]") then return line end
+  return module .. "." .. line
+end
+
+-- Methods that are written in Lua are documented when their module is loaded.
+local function load_all()
+  for _, module in ipairs(modules.list "wane") do pcall(require, module) end
+end
+
 -- name -> list of texts: every function that is called so, in Lua or in C
 local function functions(name)
   local found = {}
-  local line = core.docs[name]
-  if line then found[#found + 1] = ("%s%s"):format(name:match("^(.*%.)") or "", line) end
+  if core.docs[name] then found[#found + 1] = bound(name) end
   for _, module in ipairs(modules.list "wane") do
     for _, entry in ipairs(read(module).entries) do
       local last = module:match("[^.]+$") .. "." .. entry.name:match("[^.]+$")
@@ -112,10 +123,10 @@ local private = { core = true, device = true, embedded = true, options = true, s
 local function contents(name)
   local lines = {}
   local asked = name:match("^core%.(.+)$")
-  for key, line in pairs(core.docs) do
+  for key in pairs(core.docs) do
     local module = key:match("^(.*)%.")
     if module == asked or (module == name and not private[name]) then
-      lines[#lines + 1] = "  " .. module .. "." .. line
+      lines[#lines + 1] = "  " .. bound(key)
     end
   end
   table.sort(lines)
@@ -164,6 +175,13 @@ local function endings(name)
   return found
 end
 
+-- what a value of wane's says of itself, where it does: a method with its defaults and its source
+local function words_of(name)
+  local ok, value = pcall(function() return require("wane")[name] end)
+  local meta = ok and type(value) == "table" and getmetatable(value)
+  return type(meta) == "table" and rawget(meta, "__tostring") and tostring(value) or nil
+end
+
 --- What is known about a name, a module or a value of wane's, as text; a name that is unknown is an error.
 function help.about(name)
   if name == nil or name == "" or name == "wane" then return overview() end
@@ -171,9 +189,11 @@ function help.about(name)
     local meta = getmetatable(name)
     name = type(meta) == "table" and meta.__name or type(name)
   end
+  load_all()
   name = name:gsub("^wane%.", ""):gsub(":", ".")
   local parts = functions(name)
   local lines, page = contents(name)
+  parts[#parts + 1] = words_of(name)
   if page and page.text then parts[#parts + 1] = page.text end
   local spec = help.spec(name)
   if spec then parts[#parts + 1] = "options:\n" .. options.describe(spec) end
