@@ -9,6 +9,7 @@ exec </dev/null
 . .ci/packages.sh
 install_packages $TEST_PACKAGES || { echo "packages are missing"; echo "0 passed, 1 failed"; exit 1; }
 
+export OMP_WAIT_POLICY=passive # idle threads sleep: the tests do little at a time
 passed=0 failed=0
 # (detect_stack_use_after_return is out: gcc 12 then misaligns 64-byte vectors, gcc bug 110027)
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0:strict_string_checks=1:allocator_may_return_null=1
@@ -21,7 +22,15 @@ mkdir -p build
 count() {
   passed=$((passed + $2)) failed=$((failed + $3))
   printf '%-28s %5d passed %5d failed  %4d s\n' "$1" "$2" "$3" $((SECONDS - began))
-  [ "$3" = 0 ] || { echo "--- the end of build/test-$1.log"; tail -n 60 "build/test-$1.log"; echo "---"; }
+  [ "$3" = 0 ] || show "build/test-$1.log"
+}
+
+# show LOG: what failed and why, or else how it ended
+show() {
+  echo "--- $1"
+  grep -aE -B1 -A8 '^(Failure|Error) ->|  ERROR   |ERROR: |FAILED: |error: |: warning|[0-9]+ warnings?$' "$1" |
+    cut -c1-300 | head -n 120 | grep . || tail -n 30 "$1" | cut -c1-300
+  echo "---"
 }
 
 # sum PATTERN FILE: of the first number in the lines that match

@@ -9,7 +9,8 @@ local function says_nothing(head, frames)
   for _, line in ipairs(frames) do
     local ours = line:find("^%s*%S*wane/[%w_/]+%.lua:") ~= nil
     refused = refused or ours
-    local other = line:find("^%s*%[C%]:") or line:find("tail calls", 1, true) or line:find("^%s*prompt:1: in main chunk")
+    local other = line:find("^%s*%[C%]:") or line:find("tail calls", 1, true)
+      or line:find("^%s*prompt:1: in main chunk")
     if not ours and not other then return false end
   end
   return refused and not head:find("^wane/") -- an error in wane itself is told in full
