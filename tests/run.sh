@@ -9,7 +9,6 @@ exec </dev/null
 . .ci/packages.sh
 install_packages $TEST_PACKAGES || { echo "packages are missing"; echo "0 passed, 1 failed"; exit 1; }
 
-export OMP_WAIT_POLICY=passive # idle threads sleep: the tests do little at a time
 passed=0 failed=0
 # (detect_stack_use_after_return is out: gcc 12 then misaligns 64-byte vectors, gcc bug 110027)
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=0:strict_string_checks=1:allocator_may_return_null=1
