@@ -158,6 +158,7 @@ static wane_status cuda_sync(wane_dev *d) { return cuda_status(d, cudaStreamSync
 static const wane_kernels table = {
     .abi = WANE_KERNELS_ABI,
     .name = "cuda",
+    .activations = WANE_BF16,
     .open = cuda_open,
     .close = cuda_close,
     .info = cuda_info,

@@ -272,6 +272,7 @@ static void row_inverse_factor(target *t)
         for (int64_t i = 0; i < k && k > 1; i++) h[dead * k + i] = h[i * k + dead] = 0;
         wane_mat a = put_mat(t, WANE_F32, k, k, 3, h), none = {0};
         wane_mat by = s % 2 ? put_mat(t, WANE_I32, 1, k, 0, order) : none;
+        if (k > 1) h[dead * k + dead] = 1;
         for (int64_t i = 0; i < k; i++) mean += h[i * k + i] / (double)k;
         for (int64_t i = 0; i < k; i++) h[i * k + i] += 0.01 * mean;
         RUN(t, inverse_factor, a, by, 0.01f);
