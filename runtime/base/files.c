@@ -219,6 +219,21 @@ wane_status wane_writer_write(wane_writer *w, const void *data, size_t bytes, wa
     return WANE_OK;
 }
 
+wane_status wane_writer_write_at(wane_writer *w, uint64_t offset, const void *data, size_t bytes,
+                                 wane_err *e)
+{
+    const char *p = data;
+    while (bytes) {
+        ssize_t n = pwrite(w->fd, p, bytes < WRITE_MOST ? bytes : WRITE_MOST, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return disk_error(w->path, w->fd, bytes, e);
+        p += n;
+        offset += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return WANE_OK;
+}
+
 const char *wane_writer_temporary(const wane_writer *w)
 {
     return w->temporary;

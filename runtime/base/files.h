@@ -19,6 +19,8 @@ wane_status wane_writer_open(const char *path, wane_writer **out, wane_err *e); 
 /* Asks the disk for that many bytes at once, so that a full one is known before the work; the size does not change. */
 wane_status wane_writer_reserve(wane_writer *, uint64_t bytes, wane_err *e);
 wane_status wane_writer_write(wane_writer *, const void *data, size_t bytes, wane_err *e);
+/* The same at a place of its own, from several threads at once; a failure is told here alone. */
+wane_status wane_writer_write_at(wane_writer *, uint64_t offset, const void *data, size_t bytes, wane_err *e);
 const char *wane_writer_temporary(const wane_writer *); /* its name until commit: to read back what was written */
 wane_status wane_writer_commit(wane_writer *, wane_err *e); /* sync, rename, sync the folder; frees it, also on failure */
 void wane_writer_discard(wane_writer *);                     /* removes the temporary; NULL is fine */

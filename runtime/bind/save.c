@@ -1,5 +1,6 @@
 /* save.c - wane.core.save: quantized models to folders, and what stands beside them. */
 #include "runtime/save/save.h"
+#include "runtime/save/synth.h"
 
 #include "runtime/bind/model.h"
 
@@ -48,9 +49,25 @@ static int l_formats(lua_State *L)
     return 1;
 }
 
+static int l_synth(lua_State *L)
+{
+    wane_err e;
+    uint64_t bytes = 0;
+    const char *dir = luaL_checkstring(L, 1);
+    lua_Integer seed = luaL_checkinteger(L, 2), shard = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, shard > 0, 3, "a shard has bytes");
+    wane_device flag = {.interrupt = &wane_bind_context(L)->interrupt}; /* nothing else of one is needed */
+    WANE_TRY(L, e, wane_synth(dir, (uint64_t)seed, (uint64_t)shard, &flag, &bytes, &e));
+    lua_pushinteger(L, (lua_Integer)bytes);
+    return 1;
+}
+
 static const wane_reg functions[] = {
     {"write", l_write,
      "write(model, dir, { format, report, shard_bytes }) -> bytes of the weight files; raises io, unsupported, oom"},
+    {"synth", l_synth,
+     "synth(dir, seed, shard_bytes) -> bytes: fills a folder that has a config.json with weights of chance; "
+     "raises io, format"},
     {"formats", l_formats, "formats() -> { { name, doc }, ... } that write knows"},
     {NULL, NULL, NULL},
 };

@@ -10,14 +10,11 @@
 #include "runtime/base/nearest.h"
 #include "runtime/model/model.h"
 
-typedef struct {
-    char name[WANE_NAME];
-    int rank;
-    int64_t shape[2];
-} expected;
+typedef wane_expected expected;
 
 typedef struct {
-    const wane_checkpoint *c;
+    const wane_config *config;
+    const wane_checkpoint *c; /* NULL while only the list is made */
     expected *item; /* sorted by name */
     size_t count;
 } inventory;
@@ -37,7 +34,7 @@ static void expect(inventory *v, const char *name, int64_t rows, int64_t cols)
 
 static void expect_layer(inventory *v, int i)
 {
-    const wane_config *c = &v->c->config;
+    const wane_config *c = v->config;
     char name[WANE_NAME], part[64];
     expect(v, wane_layer_name(name, i, "input_layernorm.weight"), c->hidden, 0);
     expect(v, wane_layer_name(name, i, "post_attention_layernorm.weight"), c->hidden, 0);
@@ -61,17 +58,27 @@ static int compare(const void *a, const void *b)
     return strcmp(((const expected *)a)->name, ((const expected *)b)->name);
 }
 
+wane_status wane_config_expect(const wane_config *c, wane_expected **out, size_t *count,
+                               wane_err *e)
+{
+    inventory v = {.config = c};
+    v.item = calloc((size_t)c->layers * LAYER_MOST + 3, sizeof *v.item);
+    *out = v.item;
+    *count = 0;
+    if (!v.item) return wane_fail(e, WANE_EOOM, "host: no memory to list the model's tensors");
+    expect(&v, "model.embed_tokens.weight", c->vocabulary, c->hidden);
+    for (int i = 0; i < c->layers; i++) expect_layer(&v, i);
+    expect(&v, "model.norm.weight", c->hidden, 0);
+    if (!c->tied) expect(&v, "lm_head.weight", c->vocabulary, c->hidden);
+    *count = v.count;
+    return WANE_OK;
+}
+
 static wane_status list_expected(inventory *v, wane_err *e)
 {
-    const wane_config *c = &v->c->config;
-    v->item = calloc((size_t)c->layers * LAYER_MOST + 3, sizeof *v->item);
-    if (!v->item) return wane_fail(e, WANE_EOOM, "host: no memory to list the model's tensors");
-    expect(v, "model.embed_tokens.weight", c->vocabulary, c->hidden);
-    expect(v, "model.norm.weight", c->hidden, 0);
-    if (!c->tied) expect(v, "lm_head.weight", c->vocabulary, c->hidden);
-    for (int i = 0; i < c->layers; i++) expect_layer(v, i);
-    qsort(v->item, v->count, sizeof *v->item, compare);
-    return WANE_OK;
+    wane_status s = wane_config_expect(v->config, &v->item, &v->count, e);
+    if (!s) qsort(v->item, v->count, sizeof *v->item, compare);
+    return s;
 }
 
 static bool ends(const char *name, const char *with)
@@ -242,7 +249,7 @@ static wane_status check_names(const inventory *v, wane_err *e)
 
 wane_status wane_checkpoint_check_dense(const wane_checkpoint *c, wane_err *e)
 {
-    inventory v = {.c = c};
+    inventory v = {.config = &c->config, .c = c};
     wane_status s = list_expected(&v, e);
     const json_t *said = wane_config_quantization(&c->config);
     if (!s && said) s = refuse_config(&v, said, e);

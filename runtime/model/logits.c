@@ -16,8 +16,7 @@ static wane_status plan(const wane_model *m, int64_t count, int64_t *rows, wane_
     int64_t most = wane_rows_most(m->device);
     uint64_t logits = (uint64_t)count * (uint64_t)m->config->vocabulary * sizeof(float);
     for (*rows = count < most ? count : most;; *rows = (*rows + 1) / 2) {
-        uint64_t pass =
-            wane_pass_bytes(m->config, m->device->k->activations, *rows, count, 1, 1);
+        uint64_t pass = wane_pass_bytes(m->config, m->device->k->activations, *rows, count, 1, 1);
         if (!wane_add(pass, logits, &needed)) needed = UINT64_MAX;
         if (needed <= room) return WANE_OK;
         if (*rows == 1)

@@ -110,6 +110,17 @@ wane_status wane_model_new_from(wane_checkpoint *, wane_layer_source, wane_devic
 wane_model *wane_model_retain(wane_model *);
 void wane_model_release(wane_model *);
 
+typedef struct {
+    char name[WANE_NAME];
+    int rank;
+    int64_t shape[2];
+} wane_expected;
+
+/* Every tensor of a dense checkpoint of that config, in a model's order: the embedding, layer after
+ * layer, the norm, the head. *out is the caller's: free. */
+wane_status wane_config_expect(const wane_config *, wane_expected **out, size_t *count,
+                               wane_err *e);
+
 /* Whether a checkpoint is a dense model of its config: nothing missing, nothing unexpected, every
  * shape as the config implies, and not quantized already. Reads headers only; wane_model_new begins
  * with it. */

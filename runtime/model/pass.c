@@ -50,8 +50,7 @@ static wane_status allocate(wane_pass *p, wane_err *e)
     if (!s) s = wane_tensor_new2(d, WANE_U8, 1, scratch, &p->scratch, e);
     for (int64_t i = 0; i < layers && !s; i++) {
         s = wane_tensor_new2(d, d->k->activations, p->pool_rows, width, &p->keys[i], e);
-        if (!s)
-            s = wane_tensor_new2(d, d->k->activations, p->pool_rows, width, &p->values[i], e);
+        if (!s) s = wane_tensor_new2(d, d->k->activations, p->pool_rows, width, &p->values[i], e);
     }
     return s;
 }

@@ -51,8 +51,8 @@ static bool resident(const wane_calib *c, const wane_tensor *t)
     return t && wane_tensor_device(t) == c->model->device;
 }
 
-/* Bytes on the device for n rows in so many runs and spans: of a step, or of a comparison, whichever
- * takes more. */
+/* Bytes on the device for n rows in so many runs and spans: of a step, or of a comparison,
+ * whichever takes more. */
 static uint64_t batch_bytes(const wane_calib *c, int64_t n, int64_t runs, int64_t spans)
 {
     const wane_config *config = c->model->config;
@@ -124,7 +124,8 @@ static wane_status keep(const wane_calib *c, const wane_tensor *t, int b, wane_m
     return WANE_CALL(c->model->device, e, copy, rows_of(c, t, b), from.data, bytes);
 }
 
-/* Embedding rows of all batches into x. The table is looked up on the host: a GPU need not hold it. */
+/* Embedding rows of all batches into x. The table is looked up on the host: a GPU need not hold it.
+ */
 static wane_status embed(wane_calib *c, wane_err *e)
 {
     const wane_config *config = c->model->config;
@@ -138,8 +139,8 @@ static wane_status embed(wane_calib *c, wane_err *e)
     for (int b = 0; b < c->batches->count && !s; b++) {
         const wane_batch *batch = &c->batches->batch[b];
         wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
-        wane_mat to = wane_mat_rows(wane_tensor_mat(away ? rows : c->x), away ? 0 : c->start[b],
-                                    batch->n);
+        wane_mat to =
+            wane_mat_rows(wane_tensor_mat(away ? rows : c->x), away ? 0 : c->start[b], batch->n);
         for (int64_t i = 0; i < batch->n && !s; i++)
             if (batch->ids[i] < 0 || batch->ids[i] >= config->vocabulary)
                 s = wane_fail(e, WANE_EARG,
@@ -317,8 +318,7 @@ static wane_status load_block(const wane_calib *c, int b, int stage, space *s, w
     k->row = carve(s, WANE_I32, n, 1);
     k->keys = carve(s, activations(c), n, kv);
     k->values = carve(s, activations(c), n, kv);
-    k->scratch =
-        carve(s, WANE_U8, 1, (int64_t)wane_block_scratch(config, activations(c), n)).data;
+    k->scratch = carve(s, WANE_U8, 1, (int64_t)wane_block_scratch(config, activations(c), n)).data;
     k->attention = (wane_attention){.runs = runs.data,
                                     .spans = spans.data,
                                     .n_runs = batch->n_runs,
@@ -505,8 +505,7 @@ static wane_status fetch_thin(const wane_calib *c, wane_mat x, int b, int64_t ev
 {
     wane_mat in = {rows_of(c, c->in, b), x.dtype, c->batches->batch[b].n, x.cols, x.cols};
     wane_tensor *few = NULL;
-    if (resident(c, c->in))
-        return WANE_CALL(c->model->device, e, convert, x, thin(in, every));
+    if (resident(c, c->in)) return WANE_CALL(c->model->device, e, convert, x, thin(in, every));
     wane_status s = wane_tensor_new2(c->model->host, x.dtype, x.rows, x.cols, &few, e);
     if (!s) s = WANE_CALL(c->model->host, e, convert, wane_tensor_mat(few), thin(in, every));
     if (!s) s = put(c->model->device, x, wane_tensor_mat(few).data, e);
