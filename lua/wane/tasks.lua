@@ -241,7 +241,7 @@ function tasks.get(name, level)
   end
   local meant = type(name) == "string" and core.options.nearest(name, tasks.names)
   error(("there is no task %s%s"):format(tostring(name), meant and ("; did you mean %s?"):format(meant)
-    or "; there are " .. table.concat(tasks.names, ", ")), (level or 1) + 1)
+    or "; there are " .. table.concat(tasks.names, ", ")), level or 2)
 end
 
 --- The file of a set in a folder: the first of DIR/TASK.test.jsonl and DIR/TASK.jsonl that is there.
