@@ -150,7 +150,7 @@ local function smoke(run, prompt)
   if out.finish == "nan" then
     options.fail { code = "numeric", op = "evaluate", path = run.model.dir,
                    message = ("%s computes NaN: nothing it would say could be scored; quantize it again, or look at "
-                     .. "what it was made from"):format(run.model.dir) }
+                     .. "what it was made from"):format(fingerprint.shown(run.model.dir)) }
   end
 end
 
@@ -210,7 +210,8 @@ local function describe(run, result, sets)
   local o, model, info = run.o, run.model, core.device.info()
   result.hardware = { device = info.description, threads = info.threads, memory = info.total }
   result.reused = run.reused
-  result.settings = { trunc_eval = o.trunc_eval, max_tokens = o.max_tokens, thinking = o.thinking, data = o.data }
+  result.settings = { trunc_eval = o.trunc_eval, max_tokens = o.max_tokens, thinking = o.thinking,
+                      data = fingerprint.shown(o.data) }
   result.weights, result.key = run.weights, key_of(result.samples)
   result.bytes, result.bits_per_weight = fingerprint.size(model)
   local q = model.quantization

@@ -16,8 +16,16 @@ local function hash_file(path)
   return hash
 end
 
---- The last part of the model's folder.
-function fingerprint.name(model) return (model.dir:gsub("/+$", ""):match("([^/]+)$")) or model.dir end
+--- A path as text: bytes that are no UTF-8, and control characters, as \\xNN.
+function fingerprint.shown(path)
+  local pattern = utf8.len(path) and "[%c\127]" or "[%c\127-\255]"
+  return (path:gsub(pattern, function(c) return ("\\x%02x"):format(c:byte()) end))
+end
+
+--- The last part of a model's folder, as text.
+function fingerprint.name(model)
+  return fingerprint.shown((model.dir:gsub("/+$", ""):match("([^/]+)$")) or model.dir)
+end
 
 --- SHA-256 over every file of a folder that changes what the model says: weights, config, tokenizer, template.
 -- @param dir string

@@ -1,5 +1,6 @@
 --- Saving a quantized model, with its report beside it.
 local core = require "wane.core"
+local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
 
 local formats = {}
@@ -14,7 +15,8 @@ formats.spec = {
 function formats.check_destination(dir)
   if core.files.kind(dir) then
     options.fail { code = "io", op = "save", path = dir,
-                   message = dir .. " is there already; wane does not write over it: remove it or name another" }
+                   message = fingerprint.shown(dir) .. " is there already; wane does not write over it: remove it or "
+                     .. "name another" }
   end
 end
 

@@ -2,6 +2,7 @@
 -- The report: model, time, summary (data sets, samples, correct, accuracy, latency, tokens, quantization, peak
 -- memory), a block for each set, quantization, hardware, and every sample.
 local core = require "wane.core"
+local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
 
 local results = {}
@@ -29,8 +30,8 @@ end
 
 local function refuse(path, why)
   options.fail { code = "format", op = "results", path = path,
-                 message = ("%s is no report of wane eval: %s; write one with wane eval DIR --out FILE"):format(path,
-                   why) }
+                 message = ("%s is no report of wane eval: %s; write one with wane eval DIR --out FILE"):format(
+                   fingerprint.shown(path), why) }
 end
 
 -- What must be there, and of which type, for the tables and charts.

@@ -28,7 +28,7 @@ local spec = {
 
 local study = { spec = spec }
 
-local function base_name(model) return (model:gsub("/+$", ""):match("([^/]+)$")) end
+local function base_name(dir) return fingerprint.name { dir = dir } end
 
 --- The folder of a quantized model, as users know it: MODEL-base_METHOD_w4g64, and w8a8 where activations have 8 bits.
 function study.folder(model, plan)

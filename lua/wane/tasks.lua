@@ -9,6 +9,7 @@
 -- An answer without a box is wrong, whatever is right; an abstention must be said.
 local core = require "wane.core"
 local answers = require "wane.answers"
+local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
 local statistics = require "wane.statistics"
 
@@ -253,7 +254,8 @@ function tasks.file(dir, name)
     if core.files.kind(path) == "file" then return path end
   end
   options.fail { code = "io", op = "evaluate", path = dir,
-                 message = ("no %s.test.jsonl or %s.jsonl in %s; name the folder with data ="):format(name, name, dir) }
+                 message = ("no %s.test.jsonl or %s.jsonl in %s; name the folder with data ="):format(name, name,
+                   fingerprint.shown(dir)) }
 end
 
 return tasks

@@ -248,6 +248,19 @@ describe("wane report", function()
 end)
 
 describe("commands", function()
+  it("take folders of any name, and show them as text", function()
+    local odd = dir .. "/a \n'\xff"
+    assert(os.execute(("cp -r %s %s"):format(MODEL, process.quote(odd))))
+    local done = run("eval", odd, "--trunc-eval", "1", "--json")
+    assert.equal(0, done.code, done.err)
+    assert.equal("a \\x0a'\\xff", core.json.decode(done.out).model)
+    done = run("quantize", "--method", "rtn", "--src", odd, "--dst", odd)
+    refused(done, 6, "/a \\x0a'\\xff is there already")
+    done = run("quantize", "--method", "rtn", "--src", odd, "--dst", odd .. "2")
+    assert.equal(0, done.code, done.err)
+    assert.equal("directory", core.files.kind(odd .. "2"))
+  end)
+
   it("end quietly where nobody reads on", function()
     local done = process.run(("%s eval %s --trunc-eval 1 --json | head -c 1; exit ${PIPESTATUS[0]}"):format(
       process.wane, MODEL):gsub("^", "set -o pipefail; "))

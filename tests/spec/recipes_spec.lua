@@ -64,6 +64,25 @@ describe("recipes/fallback.lua", function()
     assert.equal(6, lines)
   end)
 
+  it("killed at any moment goes on to the same end, byte by byte", function()
+    local other = dir .. "/killed"
+    local words = { process.quote(process.wane), "recipes/fallback.lua --models examples/models/lune-1m --trunc-eval 2",
+                    "--memory 6MiB --calib", process.quote(CALIB), "--out", process.quote(other) }
+    local command = table.concat(words, " ")
+    local codes = {}
+    for i, signal in ipairs { "KILL", "INT", "KILL" } do
+      codes[i] = process.run(("timeout --preserve-status -s %s %.1f %s"):format(signal, 0.5 + 0.6 * i, command)).code
+    end
+    assert.is_true(codes[1] == 137 or codes[1] == 0, codes[1])
+    assert.is_true(codes[2] == 75 or codes[2] == 0, codes[2])
+    assert.equal(0, process.run(command).code)
+    for _, name in ipairs(core.files.list(out .. "/models")) do
+      local file = ("/models/%s/model.safetensors"):format(name)
+      assert.equal(core.files.sha256_file(out .. file), core.files.sha256_file(other .. file), name)
+    end
+    assert.same(core.files.list(out .. "/models"), core.files.list(other .. "/models"))
+  end)
+
   it("refuses what cannot be, with the code for it", function()
     refused(study("--bitz", "4"), 2, "fallback.lua has no flag --bitz; did you mean --bits?")
     refused(study("--bits", "5"), 2, "bits must be one of 2, 3, 4, 8")
