@@ -1,6 +1,7 @@
 /* device.c - wane.core.device: opening the devices and asking what they hold. */
 #include "runtime/base/units.h"
 #include "runtime/bind/bind.h"
+#include "runtime/tensor/measure.h"
 
 /* open(name, memory, host_memory): bytes, or nil for no limit */
 static int l_open(lua_State *L)
@@ -56,6 +57,24 @@ static int l_live(lua_State *L)
     return 2;
 }
 
+static int l_limits(lua_State *L)
+{
+    wane_limits l;
+    wane_err e;
+    wane_bind_device(L);
+    WANE_TRY(L, e, wane_device_measure(wane_bind_device(L), &l, &e));
+    lua_createtable(L, 0, 4);
+    lua_pushnumber(L, l.read);
+    lua_setfield(L, -2, "read");
+    lua_pushnumber(L, l.copy);
+    lua_setfield(L, -2, "copy");
+    lua_pushnumber(L, l.product);
+    lua_setfield(L, -2, "product");
+    lua_pushinteger(L, l.side);
+    lua_setfield(L, -2, "side");
+    return 1;
+}
+
 static int l_reset_peak(lua_State *L)
 {
     wane_device *d = wane_bind_device(L), *h = wane_bind_host(L);
@@ -105,6 +124,9 @@ static const wane_reg functions[] = {
     {"info", l_info,
      "info() -> { name, description, threads, total, free, live, peak, memory, activations, no_gpu }; "
      "no_gpu: why \"auto\" gave the CPU, where a GPU could be expected"},
+    {"limits", l_limits,
+     "limits() -> { read, copy, product, side } measured now: bytes a second that are read, or copied (read and "
+     "written), operations a second of a square product; raises oom, interrupted"},
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},
     {"fail_after", l_fail_after,

@@ -324,16 +324,36 @@ static wane_status check_entry(const wane_located *t, const wane_device *poll, v
                   shown, bad, first + 1);
 }
 
+/* All threads read, a tensor each; of several bad ones the first in the list is told. */
 wane_status wane_checkpoint_check_finite(const wane_checkpoint *c, const wane_device *poll,
                                          wane_err *e)
 {
     const uint64_t size = 4 << 20;
-    void *piece = malloc(size);
-    if (!piece) return wane_fail(e, WANE_EOOM, "host: no memory to read weights");
-    wane_status s = WANE_OK;
-    for (size_t i = 0; i < c->count && !s; i++)
-        if (wane_entry_floating(c->tensor[i].entry))
-            s = check_entry(&c->tensor[i], poll, piece, size, e);
-    free(piece);
-    return s;
+    wane_status status = WANE_OK;
+    size_t worst = c->count; /* the first tensor that failed */
+#pragma omp parallel
+    {
+        void *piece = malloc(size);
+#pragma omp for schedule(dynamic)
+        for (size_t i = 0; i < c->count; i++) {
+            wane_err why;
+            wane_status s = WANE_OK;
+            size_t failed;
+#pragma omp atomic read
+            failed = worst;
+            if (i > failed || !wane_entry_floating(c->tensor[i].entry)) continue;
+            if (!piece) s = wane_fail(&why, WANE_EOOM, "host: no memory to read weights");
+            if (!s) s = check_entry(&c->tensor[i], poll, piece, size, &why);
+            if (!s) continue;
+#pragma omp critical(wane_check_finite)
+            if (i < worst) {
+#pragma omp atomic write
+                worst = i;
+                status = s;
+                if (e) *e = why;
+            }
+        }
+        free(piece);
+    }
+    return status;
 }
