@@ -345,7 +345,7 @@ wane_status wane_checkpoint_check_finite(const wane_checkpoint *c, const wane_de
             if (!piece) s = wane_fail(&why, WANE_EOOM, "host: no memory to read weights");
             if (!s) s = check_entry(&c->tensor[i], poll, piece, size, &why);
             if (!s) continue;
-#pragma omp critical(wane_check_finite)
+#pragma omp critical
             if (i < worst) {
 #pragma omp atomic write
                 worst = i;

@@ -283,8 +283,9 @@ describe("saving", function()
 
   it("ended by a signal leaves no folder of the name", function()
     local out = place()
-    local done = process.run(("timeout --preserve-status -s INT 0.9 %s quantize --method gptq --src examples/models/lune-5m --dst %s --calib %s"):format(
-      process.wane, out, "examples/data/calibration.jsonl"))
+    local command = "timeout --preserve-status -s INT 0.9 %s quantize --method gptq --src examples/models/lune-5m "
+      .. "--dst %s --calib examples/data/calibration.jsonl"
+    local done = process.run(command:format(process.wane, out))
     if done.code == 0 then return pending("was done before the signal") end
     assert.equal(75, done.code, done.err)
     assert.is_nil(core.files.kind(out))
