@@ -177,10 +177,14 @@ end)
 describe("at a terminal", function()
   local state
 
-  -- steps as in tests/support/terminal.py
-  local function at_terminal(steps, environment)
-    local r = process.run(("timeout -k 5 60 env %s TERM=xterm OMP_NUM_THREADS=1 python3 tests/support/terminal.py %s"):format(
-      environment or "XDG_STATE_HOME=" .. state, process.quote(process.wane)), table.concat(steps, "\n") .. "\n")
+  -- steps as in tests/support/terminal.py; tries: where it is about time, a busy machine may need more than one
+  local function at_terminal(steps, environment, tries)
+    local r
+    for _ = 1, tries or 1 do
+      r = process.run(("timeout -k 5 60 env %s TERM=xterm OMP_NUM_THREADS=1 python3 tests/support/terminal.py %s"):format(
+        environment or "XDG_STATE_HOME=" .. state, process.quote(process.wane)), table.concat(steps, "\n") .. "\n")
+      if r.code == 0 then break end
+    end
     assert.equal(0, r.code, r.out .. r.err)
     return r.out
   end
@@ -224,12 +228,14 @@ describe("at a terminal", function()
     ["a loop around pcall"] = "while true do pcall(function() while true do end end) end",
     ["C code that waits"] = "os.execute('sleep 30')",
     ["Lua that reads"] = "io.read()",
+    ["a model at work"] = "m = wane.load 'examples/models/lune-5m'; while true do m:perplexity(('one and two '):rep(9999)) end",
   }
   for what, code in pairs(loops) do
     it("Ctrl-C stops " .. what .. " within 250 ms and keeps the state", function()
       local patience = process.sanitized() and 2 or 0.25
-      at_terminal { "expect > $", "type x = 42\\r", "expect > $", "type " .. code .. "\\r", "within 1 \\r\\n",
-        "wait 0.1", "type \\x03", ("within %s \\n> $"):format(patience), "type x\\r", "expect 42\\r\\n> $", "type \\x04", "gone 0" }
+      at_terminal({ "expect > $", "type x = 42\\r", "expect > $", "type " .. code .. "\\r", "within 1 \\r\\n",
+        "wait " .. (what:find "model" and 1 or 0.3), "type \\x03", ("within %s \\n> $"):format(patience), "type x\\r",
+        "expect 42\\r\\n> $", "type \\x04", "gone 0" }, nil, 3)
     end)
   end
 
