@@ -80,7 +80,7 @@ WANE_TEST_KERNELS=$bin/libwane_cuda.so WANE_TEST_CPU=0 c_tests "kernels" 300 "$b
 c_tests "models and calibration" 300 "$bin/test_wane" device
 c_tests "methods on single matrices" 300 "$bin/test_wane" quant
 for name in device model checkpoint tensor safetensors score generate chat methods calibration quantize head errors \
-  options synth; do
+  options synth memory; do
   specs tests/spec/${name}_spec.lua
 done
 specs tests/slow/lune_spec.lua

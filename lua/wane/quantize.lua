@@ -7,6 +7,8 @@ local options = require "wane.options"
 
 local spec = {
   { name = "out", kind = "string", doc = "folder to save the result in once it is whole" },
+  { name = "on_plan", kind = "function",
+    doc = "called with the most bytes that will be on the device, before a weight is read" },
   { name = "on_layer", kind = "function", doc = "called with (number from 1, layer) as each layer is finished" },
   { name = "progress", kind = "function", doc = "called with (done, of, name) after each layer" },
   { name = "prove", kind = "boolean", default = true, doc = "ask the result a question, hold it against its source" },
@@ -38,12 +40,20 @@ local function check_arguments(model, plan, calibration)
 end
 
 -- The texts on their way through the model, and what is known of them.
-local function start(model, plan, calibration)
-  local texts = calibration:bind(model)
+local function start(model, plan, calibration, texts)
   local pass = core.quant.calibrate(model, plan, texts.ids, texts.weights, calibration.weights)
   local about = pass:info()
   about.file, about.hash, about.weights, about.answer = texts.file, texts.hash, calibration.weights, calibration.answer
-  return pass, about, texts
+  return pass, about
+end
+
+-- The most that will be on the device; an error where that is more than there is, before a weight is read.
+local function planned(model, plan, texts)
+  local tokens, longest = 0, 0
+  for _, ids in ipairs(texts and texts.ids or {}) do
+    tokens, longest = tokens + #ids, math.max(longest, #ids)
+  end
+  return core.quant.bytes(model, plan, tokens, longest)
 end
 
 -- Fewer distinct tokens than the widest input has columns: the gram matrix has no full rank.
@@ -135,12 +145,16 @@ local function quantize(model, plan, calibration, given)
   if o.out then require "wane.formats".check_destination(o.out) end
   core.device.reset_peak()
   local began = core.clock()
+  local texts = calibration and calibration:bind(model)
+  local bytes = planned(model, plan, texts)
+  if o.on_plan then o.on_plan(bytes) end
   model:check()
   local count = math.tointeger(model.config.num_hidden_layers)
   local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
   run.head = not plan.keep_lm_head and has_own_head(model) -- a tied head is the embedding, and stays
   local about
-  if calibration then run.pass, about, run.texts = start(model, plan, calibration) end
+  run.texts = texts
+  if calibration then run.pass, about = start(model, plan, calibration, texts) end
   local layers = {}
   for i = 1, count do
     layers[i] = quantize_layer(run, i - 1, count)
@@ -150,6 +164,7 @@ local function quantize(model, plan, calibration, given)
   local head <close> = run.head and quantize_head(run, count) or nil
   local small = core.quant.assemble(model, layers, head)
   local quantization = describe(run, layers[1], about, began)
+  quantization.planned_bytes = bytes
   core.model.set(small, "quantization", quantization)
   if o.prove then quantization.proof = require "wane.proof".of(model, small, run.texts) end
   if o.out then small:save(o.out) end

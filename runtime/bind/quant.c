@@ -30,8 +30,13 @@ static int l_bytes(lua_State *L)
     wane_plan p;
     wane_model *m = wane_check_model(L, 1);
     wane_check_plan(L, 2, &p);
-    uint64_t beside;
-    lua_pushinteger(L, (lua_Integer)wane_quantize_bytes(m, &p, &beside));
+    lua_Integer tokens = luaL_optinteger(L, 3, 0), longest = luaL_optinteger(L, 4, tokens);
+    luaL_argcheck(L, tokens >= 0, 3, "cannot be negative");
+    luaL_argcheck(L, !tokens || (longest > 0 && longest <= tokens), 4, "is a part of all tokens");
+    wane_err e;
+    uint64_t peak;
+    WANE_TRY(L, e, wane_quantize_plan(m, &p, tokens, longest, &peak, &e));
+    lua_pushinteger(L, (lua_Integer)peak);
     return 1;
 }
 
@@ -207,10 +212,9 @@ static int l_calibrate(lua_State *L)
         luaL_checkoption(L, 5, "unique", names) ? WANE_WEIGH_ALL : WANE_WEIGH_UNIQUE;
     lua_settop(L, 5);
     wane_sequence *s = check_texts(L, 3, &count);
-    uint64_t reserve;
-    wane_quantize_bytes(m, &p, &reserve);
+    wane_quantize_need need = wane_quantize_needs(m, &p, true);
     wane_box *box = wane_newbox(L, &calib_type);
-    WANE_TRY(L, e, wane_calib_new(wane_check_model(L, 1), s, count, weighing, reserve, &c, &e));
+    WANE_TRY(L, e, wane_calib_new(wane_check_model(L, 1), s, count, weighing, &need, &c, &e));
     box->p = c;
     return 1;
 }
@@ -509,7 +513,8 @@ static const wane_reg functions[] = {
     {"settle", wane_bind_settle,
      "settle(method, options) -> all its options with their values; a label of the grid"},
     {"bytes", l_bytes,
-     "bytes(model, plan) -> device bytes that quantizing takes besides the activations"},
+     "bytes(model, plan, tokens, longest) -> the most that will be on the device while so many "
+     "calibration tokens pass, in texts of at most longest; raises oom where nothing would fit"},
     {"layer", l_layer, "layer(model, i) -> layer i, from 0, on the device; raises oom, io"},
     {"final", l_final, "final(model) -> a layer that is the final norm alone; raises oom, io"},
     {"assemble", l_assemble,

@@ -11,7 +11,7 @@
 
 #include "runtime/base/units.h"
 
-enum { ROWS_MOST = 8192, SAMPLE = 2048, STAGES = 4 };
+enum { STAGES = 4 };
 
 /* What a batch needs on the device, from one allocation; x and in may be where they wait. */
 typedef struct {
@@ -32,14 +32,6 @@ static wane_mat carve(space *s, wane_dtype t, int64_t rows, int64_t cols)
     return m;
 }
 
-static int64_t widest(const wane_config *c)
-{
-    int64_t width = 0;
-    for (int s = 0; s < STAGES; s++)
-        if (wane_stage_width(c, s) > width) width = wane_stage_width(c, s);
-    return width;
-}
-
 static wane_dtype activations(const wane_calib *c)
 {
     return c->model->device->k->activations;
@@ -51,35 +43,6 @@ static bool resident(const wane_calib *c, const wane_tensor *t)
     return t && wane_tensor_device(t) == c->model->device;
 }
 
-/* Bytes on the device for n rows in so many runs and spans: of a step, or of a comparison,
- * whichever takes more. */
-static uint64_t batch_bytes(const wane_calib *c, int64_t n, int64_t runs, int64_t spans)
-{
-    const wane_config *config = c->model->config;
-    wane_dtype t = activations(c);
-    uint64_t in = wane_mat_bytes(t, n, c->width), line = wane_mat_bytes(WANE_F32, n, 1);
-    uint64_t step = in + 2 * wane_mat_bytes(t, n, config->kv_heads * config->head_dim) +
-                    wane_mat_bytes(WANE_U8, 1, (int64_t)wane_block_scratch(config, t, n)) +
-                    2 * line + wane_mat_bytes(WANE_F32, 1, config->head_dim / 2) +
-                    wane_mat_bytes(WANE_I64, 1, 1) +
-                    wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
-                    wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span));
-    int64_t few = n < SAMPLE ? n : SAMPLE;
-    uint64_t comparison = wane_mat_bytes(t, few, c->width) + wane_mat_bytes(WANE_F32, few, 1) +
-                          2 * wane_mat_bytes(WANE_F32, few, c->width);
-    if (!resident(c, c->x)) step += wane_mat_bytes(WANE_F32, n, config->hidden);
-    if (!resident(c, c->in)) step += in;
-    return line + (step > comparison ? step : comparison);
-}
-
-static int64_t rows_that_fit(const wane_calib *c, uint64_t room)
-{
-    int64_t rows = ROWS_MOST;
-    /* a run takes one row at least, and its spans are at most its depth: few in practice */
-    while (rows > 1 && batch_bytes(c, rows, rows, 4 * rows) > room) rows -= rows / 8 + 1;
-    return rows;
-}
-
 /* The most that a batch takes. */
 static uint64_t space_bytes(const wane_calib *c)
 {
@@ -88,7 +51,7 @@ static uint64_t space_bytes(const wane_calib *c)
         if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
         if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
     }
-    return batch_bytes(c, c->rows, runs, spans);
+    return wane_batch_bytes(c->model, resident(c, c->in), resident(c, c->x), c->rows, runs, spans);
 }
 
 static size_t row_bytes(const wane_tensor *t)
@@ -185,7 +148,7 @@ static wane_status open_place(const wane_calib *c, wane_dtype t, int64_t width, 
 {
     wane_device *d = c->model->device;
     int64_t rows = c->start[c->batches->count];
-    uint64_t bytes = wane_mat_bytes(t, rows, width);
+    uint64_t bytes = wane_mat_bytes(t, rows, width); /* as memory.h counts it */
     /* what is free is only a hint where others use the device too */
     if (bytes <= *room && !wane_tensor_new2(d, t, rows, width, out, NULL)) {
         *room -= bytes;
@@ -195,24 +158,24 @@ static wane_status open_place(const wane_calib *c, wane_dtype t, int64_t width, 
 }
 
 wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t count,
-                           wane_weighing weighing, uint64_t reserve, wane_calib **out, wane_err *e)
+                           wane_weighing weighing, const wane_quantize_need *need, wane_calib **out,
+                           wane_err *e)
 {
     wane_calib *c = calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
     uint64_t room = wane_device_room(m->device);
-    room = room > reserve ? room - reserve : 0;
+    room = room > need->passing ? room - need->passing : 0;
     c->refs = 1;
     c->model = wane_model_retain(m);
-    c->width = widest(m->config);
-    int64_t most = rows_that_fit(c, room);
+    c->width = wane_widest(m->config);
+    int64_t most = wane_batch_rows(m, room);
     c->stage = -1;
     c->texts = count;
     wane_status s = wane_batches_new(sequence, count, most, weighing, &c->batches, e);
     if (!s) s = survey(c, e);
     if (s) goto done;
-    uint64_t batch = space_bytes(c);
-    room = room > batch && !wane_device_is_host(m->device) ? room - batch : 0;
+    room = wane_waiting_room(m->device, need, space_bytes(c));
     s = open_place(c, activations(c), c->width, &room, &c->in, e);
     if (!s) s = open_place(c, WANE_F32, m->config->hidden, &room, &c->x, e);
     if (!s) s = embed(c, e);
@@ -519,7 +482,7 @@ wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat 
     wane_device *d = c->model->device;
     wane_tensor *buffer = NULL;
     space sp;
-    int64_t every = c->start[c->batches->count] / SAMPLE + 1;
+    int64_t every = c->start[c->batches->count] / WANE_COMPARED + 1;
     *error = *norm = 0;
     if (c->stage < 0 || c->stage >= STAGES ||
         w.cols != wane_stage_width(c->model->config, c->stage) || w.rows > c->width)

@@ -10,6 +10,7 @@
 
 #include "runtime/model/batch.h"
 #include "runtime/model/block.h"
+#include "runtime/quant/memory.h"
 #include "runtime/quant/quant.h"
 
 /* What is known of one input x (n,k), on the device; c are the tokens' weights. */
@@ -52,10 +53,10 @@ typedef struct {
     wane_tensor *s;   /* F32 (1,k) by which that step divides `in` first, or NULL */
 } wane_calib;
 
-/* Embeds all texts. `reserve` bytes of the device are left for a layer and its quantization;
- * batches are as large as the rest allows, and at most 8192 rows or the longest text. */
+/* Embeds all texts. What is needed beside them is left free on the device; batches are as large as
+ * the rest allows, and at most 8192 rows or the longest text. */
 wane_status wane_calib_new(wane_model *, const wane_sequence *, int64_t count, wane_weighing,
-                           uint64_t reserve, wane_calib **out, wane_err *e);
+                           const wane_quantize_need *, wane_calib **out, wane_err *e);
 wane_calib *wane_calib_retain(wane_calib *);
 void wane_calib_release(wane_calib *); /* NULL is fine */
 

@@ -54,29 +54,6 @@ uint64_t wane_stage_bytes(const wane_plan *p, int64_t m, int64_t k, int n, bool 
            wane_mat_bytes(WANE_F32, gram ? k : 1, k) + 3 * wane_mat_bytes(WANE_F32, 1, k);
 }
 
-uint64_t wane_quantize_bytes(wane_model *model, const wane_plan *p, uint64_t *beside)
-{
-    uint64_t layer = 0, most = 0, gram = 0;
-    for (int i = 0; i < model->config->layers; i++) {
-        uint64_t bytes = model->source.bytes(model->source.self, i);
-        if (bytes > layer) layer = bytes;
-    }
-    for (int s = 0; s < 4; s++) {
-        int64_t m = 0, k = 0;
-        for (int i = 0; i < wane_stage_count(s); i++) {
-            int64_t rows;
-            wane_linear_shape(model->config, (wane_linear_id)(wane_stage_first(s) + i), &rows, &k);
-            if (rows > m) m = rows;
-        }
-        uint64_t bytes = wane_stage_bytes(p, m, k, wane_stage_count(s), true);
-        if (bytes > most) most = bytes;
-        bytes = wane_mat_bytes(WANE_F32, k, k) + 3 * wane_mat_bytes(WANE_F32, 1, k);
-        if (bytes > gram) gram = bytes;
-    }
-    *beside = 2 * layer + (p->act_bits ? most : gram); /* activations are compared during a stage */
-    return 2 * layer + most;
-}
-
 static wane_status check_matrix(const wane_plan *p, const wane_tensor *w, const char *name,
                                 int64_t k, wane_err *e)
 {

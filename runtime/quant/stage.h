@@ -31,11 +31,6 @@ void wane_stage_free(wane_stage *); /* NULL is fine */
 /* Device bytes that the steps below take together, without the matrices themselves. */
 uint64_t wane_stage_bytes(const wane_plan *, int64_t m, int64_t k, int n, bool gram);
 
-/* What quantizing takes on the device at once, besides the activations: a layer as it was and as it
- * becomes, and the largest stage. *beside: what of it is there while activations pass. Known
- * without reading a weight. */
-uint64_t wane_quantize_bytes(wane_model *, const wane_plan *, uint64_t *beside);
-
 /* Lets the method choose a scale for the input and folds it; nothing where it does not rescale at
  * that stage, or nothing is gained. */
 wane_status wane_stage_rescale(wane_stage *, const wane_config *, wane_layer *into, int stage,

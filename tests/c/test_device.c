@@ -220,8 +220,9 @@ static wane_status calibrate(const place *p, uint64_t reserve, measured *out, wa
     some_ids(ids, 4 * N);
     for (int i = 0; i < 4; i++) texts[i] = (wane_sequence){ids + i * N, NULL, N - i};
     memset(out, 0, sizeof *out);
+    wane_quantize_need need = {reserve, reserve, false};
     wane_model *m = open_model("examples/models/lune-1m", p);
-    wane_status s = wane_calib_new(m, texts, 4, WANE_WEIGH_UNIQUE, reserve, &c, e);
+    wane_status s = wane_calib_new(m, texts, 4, WANE_WEIGH_UNIQUE, &need, &c, e);
     if (!s) out->resident = wane_tensor_device(c->in) == p->d && wane_tensor_device(c->x) == p->d;
     for (int i = 0; i < 2 && !s; i++) {
         s = wane_model_layer(m, i, &layer, e);

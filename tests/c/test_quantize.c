@@ -47,9 +47,10 @@ static const wane_sequence *texts(void)
 
 static wane_calib *open_calib(wane_model *m, uint64_t reserve)
 {
+    wane_quantize_need need = {reserve, reserve, false};
     wane_calib *c;
     wane_err e;
-    if (wane_calib_new(m, texts(), TEXTS, WANE_WEIGH_UNIQUE, reserve, &c, &e))
+    if (wane_calib_new(m, texts(), TEXTS, WANE_WEIGH_UNIQUE, &need, &c, &e))
         fail_msg("%s", e.message);
     return c;
 }
@@ -407,12 +408,13 @@ static void refusals(void **state)
 /* All steps of a quantization; what is made is released, whatever fails. */
 static wane_status quantize_all(wane_model *m, const wane_plan *p, wane_err *e)
 {
+    const wane_quantize_need none_needed = {0};
     wane_calib *c = NULL;
     wane_layer *source = NULL, *into = NULL, *layers[2] = {NULL, NULL};
     wane_stats *stats = NULL, *none;
     wane_stage *st = NULL;
     wane_model *small = NULL;
-    wane_status s = wane_calib_new(m, texts(), TEXTS, WANE_WEIGH_UNIQUE, 0, &c, e);
+    wane_status s = wane_calib_new(m, texts(), TEXTS, WANE_WEIGH_UNIQUE, &none_needed, &c, e);
     for (int i = 0; i < 2 && !s; i++) {
         s = wane_model_layer(m, i, &source, e);
         if (!s) s = wane_layer_begin(source, &into, e);

@@ -6,16 +6,21 @@ local spec = {
     doc = "how" },
   { name = "bits", kind = "integer", default = 4, doc = "2, 3, 4 or 8" },
   { name = "group_size", kind = "integer", default = 64, doc = "columns that share a scale; -1: a whole row" },
+  { name = "samples", kind = "integer", default = 128, least = 1, doc = "calibration texts, where any are read" },
+  { name = "tokens", kind = "integer", default = 512, least = 1, doc = "of each at most" },
   { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
   { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
 }
 
 -- { what, bytes } in the order of the work; answers and their keys and values take what is left of the budget
-local function steps(wane, model, plan)
-  local scratch = wane.core.device.live()
+local function steps(wane, model, plan, samples, tokens)
+  local scratch = core.device.live()
+  local count = wane[plan.method].needs_text and samples * tokens or 0
+  local fits, most = pcall(core.quant.bytes, model, plan, count, tokens)
+  if not fits and most.code ~= "oom" then error(most, 0) end
   return {
     { what = "the device's own scratch", bytes = scratch },
-    { what = "quantizing by " .. tostring(plan), bytes = scratch + core.quant.bytes(model, plan) },
+    { what = "quantizing by " .. tostring(plan), bytes = fits and most or scratch + most.requested },
     { what = "evaluating the model as it is", bytes = scratch + model.bytes },
   }
 end
@@ -31,7 +36,8 @@ return {
     local model <close> = wane.load(o.model)
     local plan = wane[o.method] { bits = o.bits, group_size = o.group_size }
     local room = info.memory or info.total
-    local page = { model = model.dir, device = info.description, memory = room, steps = steps(wane, model, plan) }
+    local page = { model = model.dir, device = info.description, memory = room,
+                   steps = steps(wane, model, plan, o.samples, o.tokens) }
     local fits = true
     for _, step in ipairs(page.steps) do
       step.fits = step.bytes <= room

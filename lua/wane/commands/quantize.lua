@@ -63,10 +63,15 @@ return {
     local wane = require "wane"
     local plan = plan_of(o)
     formats.check_destination(o.dst)
-    wane.device { name = o.device, memory = o.memory }
+    local device = wane.device { name = o.device, memory = o.memory }
     local model <close> = wane.load(o.src)
     local calibration = o.calib and wane.calibration { file = o.calib }
-    local small <close> = wane.quantize(model, plan, calibration, { progress = wane.progress.bar(tostring(plan)) })
+    local function say_plan(bytes)
+      wane.progress.say(("%s: at most %s of %s"):format(device.name, wane.bytes(bytes),
+        wane.bytes(device.memory or device.total)))
+    end
+    local small <close> = wane.quantize(model, plan, calibration,
+      { on_plan = say_plan, progress = wane.progress.bar(tostring(plan)) })
     small:save(o.dst, { format = o.format })
     local saved <close> = wane.load(o.dst)
     if o.json then print(core.json.encode(saved.quantization, { indent = 2 })) else print_saved(wane, saved) end
