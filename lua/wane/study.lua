@@ -65,7 +65,9 @@ local function run_method(o, cell)
   local result = question(o, small, cell.name)
   local q = small.quantization
   result.quantize_seconds, result.quantize_peak_bytes, result.proof = q.seconds, q.peak_bytes, q.proof
-  for _, warning in ipairs(q.warnings or {}) do result.warnings[#result.warnings + 1] = warning end
+  for _, list in ipairs { q.warnings or {}, q.proof and q.proof.notes or {} } do
+    table.move(list, 1, #list, #result.warnings + 1, result.warnings)
+  end
   return result
 end
 

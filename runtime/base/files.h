@@ -39,7 +39,12 @@ wane_status wane_lock_take(const char *dir, wane_lock **out, wane_err *e);
 void wane_lock_drop(wane_lock *); /* NULL is fine */
 
 /* SHA-256 as 64 lower-case hex digits and a 0. */
-typedef struct { uint32_t state[8]; uint64_t length; uint8_t block[64]; } wane_sha256;
+typedef struct {
+    uint32_t state[8];
+    uint64_t length;
+    uint8_t block[64];
+    bool instructions; /* the processor's own; false computes the same without them */
+} wane_sha256;
 void wane_sha256_start(wane_sha256 *);
 void wane_sha256_add(wane_sha256 *, const void *data, size_t bytes);
 void wane_sha256_hex(wane_sha256 *, char out[65]);

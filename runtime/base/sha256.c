@@ -1,7 +1,14 @@
-/* sha256.c - SHA-256 as FIPS 180-4 (sections 4.1.2, 5.1.1, 5.3.3 and 6.2) gives it; see files.h. */
+/* sha256.c - SHA-256 as FIPS 180-4 (sections 4.1.2, 5.1.1, 5.3.3 and 6.2) gives it; see files.h.
+ *
+ * x86 processors with the SHA extensions (Intel, "Intel SHA Extensions", 2013) compute a block with
+ * instructions for two rounds each, an order of magnitude faster: weights have gigabytes. */
 #include "runtime/base/files.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 /* The first 32 bits of the fractional parts of the cube roots of the first 64 primes. */
 static const uint32_t K[64] = {
@@ -41,12 +48,75 @@ static void compress(uint32_t h[8], const uint8_t *p)
     h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e, h[5] += f, h[6] += g, h[7] += last;
 }
 
+#if defined(__x86_64__)
+/* w holds the last 16 words of the message schedule, four in each; the state is kept as the
+ * instructions take it: a b e f in one, c d g h in the other, highest first. */
+__attribute__((target("sha,sse4.1"))) static void compress_fast(uint32_t h[8], const uint8_t *p,
+                                                                size_t blocks)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i badc = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xb1);
+    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1b);
+    __m128i abef = _mm_alignr_epi8(badc, hgfe, 8), cdgh = _mm_blend_epi16(hgfe, badc, 0xf0);
+    for (; blocks; blocks--, p += 64) {
+        __m128i w[4], before = abef, last = cdgh;
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            __m128i *now = &w[i & 3];
+            const __m128i *old = &w[(i + 3) & 3];
+            if (i < 4) {
+                *now = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), swap);
+            } else {
+                __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(*now, w[(i + 1) & 3]),
+                                            _mm_alignr_epi8(*old, w[(i + 2) & 3], 4));
+                *now = _mm_sha256msg2_epu32(sum, *old);
+            }
+            __m128i k = _mm_add_epi32(*now, _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(k, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, before);
+        cdgh = _mm_add_epi32(cdgh, last);
+    }
+    __m128i feba = _mm_shuffle_epi32(abef, 0x1b), dchg = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(feba, dchg, 0xf0));
+    _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+static bool has_instructions(void)
+{
+    unsigned a, b, c, d, most = __get_cpuid_max(0, NULL);
+    if (most < 7 || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) || !(c & bit_SSSE3))
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
+}
+#else
+static void compress_fast(uint32_t h[8], const uint8_t *p, size_t blocks)
+{
+    for (; blocks; blocks--, p += 64) compress(h, p);
+}
+
+static bool has_instructions(void)
+{
+    return false;
+}
+#endif
+
+static void compress_all(wane_sha256 *s, const uint8_t *p, size_t blocks)
+{
+    if (s->instructions)
+        compress_fast(s->state, p, blocks);
+    else
+        for (; blocks; blocks--, p += 64) compress(s->state, p);
+}
+
 void wane_sha256_start(wane_sha256 *s)
 {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memcpy(s->state, start, sizeof start);
     s->length = 0;
+    s->instructions = has_instructions();
 }
 
 void wane_sha256_add(wane_sha256 *s, const void *data, size_t bytes)
@@ -58,11 +128,13 @@ void wane_sha256_add(wane_sha256 *s, const void *data, size_t bytes)
         size_t n = bytes < 64 - held ? bytes : 64 - held;
         if (n) memcpy(s->block + held, p, n);
         if (held + n < 64) return;
-        compress(s->state, s->block);
+        compress_all(s, s->block, 1);
         p += n;
         bytes -= n;
     }
-    for (; bytes >= 64; bytes -= 64, p += 64) compress(s->state, p);
+    compress_all(s, p, bytes / 64);
+    p += bytes / 64 * 64;
+    bytes %= 64;
     if (bytes) memcpy(s->block, p, bytes);
 }
 
