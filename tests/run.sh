@@ -20,7 +20,8 @@ mkdir -p build
 # count NAME GOOD BAD: what a runner said of itself
 count() {
   passed=$((passed + $2)) failed=$((failed + $3))
-  printf '%-28s %5d passed %5d failed  %4d s\n' "$1" "$2" "$3" $((SECONDS - began))
+  printf '%-28s %5d passed %5d failed  %4d s\n' "$1" "$2" "$3" $((${ended:-$SECONDS} - began))
+  ended=
   [ "$3" = 0 ] || show "build/test-$1.log"
 }
 
@@ -57,19 +58,27 @@ build() {
   fi
 }
 
-c_tests() { # NAME FOLDER
+# start NAME COMMAND...: runs it beside what follows; its status and end are kept for finish
+start() {
   local log=build/test-$1.log
-  began=$SECONDS
-  timeout -k 10 900 "$2/test_wane" >"$log" 2>&1
-  settle "$1" $? "$(sum '\[  PASSED  \] [0-9]+ test' "$log")" "$(sum '^ *[0-9]+ FAILED TEST' "$log")"
+  shift
+  rm -f "$log.end"
+  { "$@" >"$log" 2>&1; echo "$? $SECONDS" >"$log.end"; } &
 }
 
-specs() { # NAME FOLDER SPECS
-  local log=build/test-$1.log
-  began=$SECONDS
-  timeout -k 10 1800 "$2/wane" tests/run.lua -o plainTerminal "$3" >"$log" 2>&1
-  settle "$1" $? "$(sum '[0-9]+ success' "$log")" \
-    "$(($(sum '[0-9]+ failures? /' "$log") + $(sum '[0-9]+ errors? /' "$log")))"
+c_tests() { start "$1" timeout -k 10 900 "$2/test_wane"; } # NAME FOLDER
+specs() { start "$1" timeout -k 10 1800 "$2/wane" tests/run.lua -o plainTerminal "$3"; } # NAME FOLDER SPECS
+
+# finish NAME...: waits for what was started, and counts
+finish() {
+  local name log status bad
+  wait
+  for name in "$@"; do
+    log=build/test-$name.log
+    read -r status ended <"$log.end" || status=lost
+    bad=$(($(sum '^ *[0-9]+ FAILED TEST' "$log") + $(sum '[0-9]+ failures? /' "$log") + $(sum '[0-9]+ errors? /' "$log")))
+    settle "$name" "$status" "$(($(sum '\[  PASSED  \] [0-9]+ test' "$log") + $(sum '[0-9]+ success' "$log")))" "$bad"
+  done
 }
 
 lint() {
@@ -82,16 +91,22 @@ lint() {
 
 # CUDA code is compiled for one architecture where nvcc is, and cannot run here: tests/gpu.sh does that elsewhere.
 if build gcc build -DCMAKE_CUDA_ARCHITECTURES=90; then
+  began=$SECONDS
   c_tests c build
+  finish c
+  began=$SECONDS
   specs lua build tests/spec
-  [ "${FAST:-}" = 1 ] || specs lune build tests/slow
+  finish lua
 fi
 lint
 if [ "${FAST:-}" != 1 ]; then
   build clang build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DWANE_CUDA=OFF
   if build sanitizers build-asan -DWANE_SANITIZE=address,undefined -DWANE_CUDA=OFF; then
+    began=$SECONDS
+    [ ! -x build/wane ] || specs lune build tests/slow
     c_tests c-sanitized build-asan
     specs lua-sanitized build-asan tests/spec
+    finish lune c-sanitized lua-sanitized
   fi
 fi
 
