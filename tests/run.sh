@@ -16,6 +16,7 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export LSAN_OPTIONS=suppressions=$PWD/tests/lsan.supp:print_suppressions=0
 export OMP_WAIT_POLICY=passive # waiting threads sleep: tests share the machine
 mkdir -p build
+rm -f build/test-*.log build/test-*.log.end # what an earlier run left says nothing of this one
 
 # count NAME GOOD BAD: what a runner said of itself
 count() {
