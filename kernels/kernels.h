@@ -86,6 +86,38 @@ typedef struct {
     int32_t row, count;
 } wane_span;
 
+/* One product of several that share their input: y = x w^T, by columns as bias says. */
+typedef struct {
+    wane_mat y;    /* (n,m) */
+    wane_mat w;    /* (m,k), any float dtype; data NULL: q */
+    wane_qmat q;
+    wane_mat bias; /* (1,m), may be none */
+} wane_product;
+
+/* Products of one x, with what stands before and after them in a decoder's layer. What a backend
+ * does not take in one step, it takes slot by slot, with `room` for what lies between. */
+typedef struct {
+    wane_mat x, gain; /* (n,k); gain (1,k): x goes through rmsnorm first; may be none */
+    float eps;
+    wane_product part[3];
+    int parts;         /* 1 to 3 */
+    bool gated;        /* of two parts of one shape: the first's y = silu(first) * second; the second's
+                          y is scratch */
+    wane_mat residual; /* (n,m), is added to the only part or the gated pair; may be its y; may be none */
+    wane_mat room;     /* of x's dtype, n rows, k columns where there is a gain and m more where there is
+                          a residual; stride = cols; scratch */
+} wane_products;
+
+/* From the products of a layer's input to attention: heads of q and k (n, h*d) go through rmsnorm
+ * with gains (1,d), may be none, and are rotated; then k and v (n, kv_heads*d) are stored. */
+typedef struct {
+    wane_mat q, k, v; /* q in place; k and v are scratch afterwards */
+    wane_mat q_gain, k_gain;
+    float eps;
+    wane_mat position, frequency; /* as rope has them, with scale 1 */
+    wane_mat keys, values, row;   /* pools, and for each token its row there, I32 (n,1) */
+} wane_heads;
+
 typedef struct {
     const wane_run *runs;   /* device memory */
     const wane_span *spans; /* device memory */
@@ -106,6 +138,7 @@ typedef struct {
 } wane_hqq_options;
 
 typedef struct wane_dev wane_dev; /* a backend's own: its stream, handles and scratch */
+typedef struct wane_recording wane_recording; /* a backend's own: slots that were queued once */
 
 typedef struct {
     char name[96];     /* "NVIDIA H200", "Intel Xeon ..., AVX-512, 2 threads" */
@@ -133,6 +166,16 @@ typedef struct wane_kernels {
     wane_status (*copy)(wane_dev *, void *dst, const void *src, size_t bytes); /* within the device */
     wane_status (*fill)(wane_dev *, void *dst, int byte, size_t bytes);
     wane_status (*sync)(wane_dev *);
+
+    /* A step that comes again and again with the same arguments (a token): from record to recorded,
+     * slots are noted down and not run; replay queues them all at once, on what then lies in their
+     * matrices. Between record and recorded: no alloc, free, put, get, sync or info, and no slot that
+     * waits (inverse_factor, gptq). After a failed slot, recorded must still be called. A backend
+     * that has no such thing answers UNSUPPORTED to record, and the slots are called each time. */
+    wane_status (*record)(wane_dev *);
+    wane_status (*recorded)(wane_dev *, wane_recording **out); /* out NULL on failure */
+    wane_status (*replay)(wane_dev *, wane_recording *);
+    void (*forget)(wane_dev *, wane_recording *); /* NULL is fine */
 
     /* matrices of any shape; x and y may be the same for convert (same dtype), binary and unary */
     wane_status (*convert)(wane_dev *, wane_mat y, wane_mat x); /* dtypes differ; integers saturate */
@@ -188,7 +231,10 @@ typedef struct wane_kernels {
                                                loses least by h's diagonal g x g blocks, h (k,k) or (1,k): its diagonal;
                                                of equals the largest. q's words may be none, the rest is scratch */
 
-    /* the transformer */
+    /* the transformer; products and heads are meant for few tokens, where starting a slot costs more
+     * than its work: for many, the slots that they stand for are as fast */
+    wane_status (*products)(wane_dev *, const wane_products *);
+    wane_status (*heads)(wane_dev *, const wane_heads *);
     wane_status (*embed)(wane_dev *, wane_mat y, wane_mat ids, wane_mat table); /* ids I32 (n,1) */
     wane_status (*rmsnorm)(wane_dev *, wane_mat y, wane_mat x, wane_mat gain, float eps); /* by row; y may be x */
     wane_status (*rope)(wane_dev *, wane_mat x, wane_mat position, wane_mat frequency,
@@ -206,7 +252,7 @@ typedef struct wane_kernels {
                               wane_mat q); /* F32 (n,1) KL(softmax p || softmax q), nats */
 } wane_kernels;
 
-#define WANE_KERNELS_ABI 2u
+#define WANE_KERNELS_ABI 3u
 
 const wane_kernels *wane_cpu_kernels(void);
 

@@ -14,6 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "kernels/compose.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -181,6 +184,44 @@ static wane_status cpu_sync(wane_dev *d)
     return WANE_OK;
 }
 
+/* Slots are run when they are called: there is nothing to be queued once more. */
+static wane_status cpu_record(wane_dev *d)
+{
+    (void)d;
+    return WANE_EUNSUPPORTED;
+}
+
+static wane_status cpu_recorded(wane_dev *d, wane_recording **out)
+{
+    (void)d;
+    *out = NULL;
+    return WANE_EUNSUPPORTED;
+}
+
+static wane_status cpu_replay(wane_dev *d, wane_recording *r)
+{
+    (void)d;
+    (void)r;
+    return WANE_EUNSUPPORTED;
+}
+
+static void cpu_forget(wane_dev *d, wane_recording *r)
+{
+    (void)d;
+    (void)r;
+}
+
+/* A slot costs a call here: nothing is gained by joining them. */
+wane_status cpu_products(wane_dev *d, const wane_products *p)
+{
+    return wane_products_by_slots(wane_cpu_kernels(), d, p);
+}
+
+wane_status cpu_heads(wane_dev *d, const wane_heads *h)
+{
+    return wane_heads_by_slots(wane_cpu_kernels(), d, h);
+}
+
 static const wane_kernels table = {
     .abi = WANE_KERNELS_ABI,
     .name = "cpu",
@@ -195,6 +236,10 @@ static const wane_kernels table = {
     .copy = cpu_copy,
     .fill = cpu_fill,
     .sync = cpu_sync,
+    .record = cpu_record,
+    .recorded = cpu_recorded,
+    .replay = cpu_replay,
+    .forget = cpu_forget,
     .convert = cpu_convert,
     .binary = cpu_binary,
     .unary = cpu_unary,
@@ -217,6 +262,8 @@ static const wane_kernels table = {
     .hqq = cpu_hqq,
     .refit = cpu_refit,
     .clip_search = cpu_clip_search,
+    .products = cpu_products,
+    .heads = cpu_heads,
     .embed = cpu_embed,
     .rmsnorm = cpu_rmsnorm,
     .rope = cpu_rope,

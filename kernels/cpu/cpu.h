@@ -279,6 +279,8 @@ wane_status cpu_hqq(wane_dev *, wane_qmat q, wane_mat w, wane_hqq_options);
 wane_status cpu_refit(wane_dev *, wane_qmat q, wane_mat w, int rounds);
 wane_status cpu_clip_search(wane_dev *, wane_qmat q, wane_mat clip, wane_mat w, wane_mat h,
                             int steps, float most);
+wane_status cpu_products(wane_dev *, const wane_products *);
+wane_status cpu_heads(wane_dev *, const wane_heads *);
 wane_status cpu_embed(wane_dev *, wane_mat y, wane_mat ids, wane_mat table);
 wane_status cpu_rmsnorm(wane_dev *, wane_mat y, wane_mat x, wane_mat gain, float eps);
 wane_status cpu_rope(wane_dev *, wane_mat x, wane_mat position, wane_mat frequency, float scale);

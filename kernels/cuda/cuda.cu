@@ -9,9 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/compose.h"
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/slots.h"
 
-enum { WHY_BYTES = 256 };
+enum { WHY_BYTES = 256, BLAS_BYTES = 32 << 20 };
+
+struct wane_recording {
+    cudaGraphExec_t graph;
+};
 
 wane_status cuda_status(wane_dev *d, cudaError_t e)
 {
@@ -72,6 +79,7 @@ static wane_status cuda_open(int index, size_t scratch_bytes, wane_dev **out, ch
     }
     d->index = index;
     d->processors = p.multiProcessorCount;
+    d->capability = p.major * 10 + p.minor;
     snprintf(d->name, sizeof d->name, "%.90s", p.name);
     const char *sync = getenv("WANE_SYNC");
     d->synchronous = sync && *sync == '1';
@@ -86,8 +94,13 @@ static wane_status cuda_open(int index, size_t scratch_bytes, wane_dev **out, ch
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking);
     if (e == cudaSuccess) e = cudaMalloc(&d->scratch, scratch_bytes);
     d->scratch_bytes = scratch_bytes;
-    if (e == cudaSuccess && (cublasCreate(&d->blas) != CUBLAS_STATUS_SUCCESS ||
-                             cublasSetStream(d->blas, d->stream) != CUBLAS_STATUS_SUCCESS))
+    if (e == cudaSuccess) e = cudaMalloc(&d->tickets, CUDA_TICKETS * sizeof *d->tickets);
+    if (e == cudaSuccess) e = cudaMemsetAsync(d->tickets, 0, CUDA_TICKETS * sizeof *d->tickets, d->stream);
+    if (e == cudaSuccess) e = cudaMalloc(&d->blas_memory, BLAS_BYTES);
+    if (e == cudaSuccess &&
+        (cublasCreate(&d->blas) != CUBLAS_STATUS_SUCCESS ||
+         cublasSetStream(d->blas, d->stream) != CUBLAS_STATUS_SUCCESS ||
+         cublasSetWorkspace(d->blas, d->blas_memory, BLAS_BYTES) != CUBLAS_STATUS_SUCCESS)) /* none of its own: see record */
         e = cudaErrorMemoryAllocation;
     if (e != cudaSuccess) {
         wane_status s = explain(e, index, why);
@@ -106,6 +119,8 @@ void cuda_close(wane_dev *d)
     cudaSetDevice(d->index);
     if (d->stream) cudaStreamSynchronize(d->stream);
     if (d->blas) cublasDestroy(d->blas);
+    cudaFree(d->blas_memory);
+    cudaFree(d->tickets);
     cudaFree(d->scratch);
     if (d->stream) cudaStreamDestroy(d->stream);
     cudaGetLastError();
@@ -155,6 +170,59 @@ static wane_status cuda_fill(wane_dev *d, void *dst, int byte, size_t bytes)
 
 static wane_status cuda_sync(wane_dev *d) { return cuda_status(d, cudaStreamSynchronize(d->stream)); }
 
+static wane_status cuda_record(wane_dev *d)
+{
+    d->recording = true;
+    return cuda_status(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+static wane_status cuda_recorded(wane_dev *d, wane_recording **out)
+{
+    cudaGraph_t graph = NULL;
+    d->recording = false;
+    *out = NULL;
+    wane_recording *r = (wane_recording *)calloc(1, sizeof *r);
+    cudaError_t e = cudaStreamEndCapture(d->stream, &graph);
+    if (e == cudaSuccess && r) e = cudaGraphInstantiate(&r->graph, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (!r) return WANE_EOOM;
+    if (e == cudaErrorStreamCaptureInvalidated || e == cudaErrorStreamCaptureUnsupported) {
+        cudaGetLastError(); /* a slot failed in between, and has said so; the device is as it was */
+        free(r);
+        return WANE_EARG;
+    }
+    if (e != cudaSuccess) free(r);
+    else *out = r;
+    return cuda_status(d, e);
+}
+
+static wane_status cuda_replay(wane_dev *d, wane_recording *r)
+{
+    return r ? cuda_status(d, cudaGraphLaunch(r->graph, d->stream)) : WANE_EARG;
+}
+
+static void cuda_forget(wane_dev *d, wane_recording *r)
+{
+    if (!r) return;
+    cuda_status(d, cudaGraphExecDestroy(r->graph));
+    free(r);
+}
+
+wane_status cuda_products(wane_dev *d, const wane_products *p)
+{
+    if (!wane_products_fit(p) || !valid_float(p->x) || (p->gain.data && !valid_float(p->gain)) ||
+        (p->residual.data && !valid_float(p->residual)))
+        return WANE_EARG;
+    for (int i = 0; i < p->parts; i++) {
+        const wane_product *a = &p->part[i];
+        if (!valid_float(a->y) || (a->bias.data && !valid_float(a->bias)) ||
+            !(a->w.data ? valid_float(a->w) : cuda_valid_grid(&a->q, a->y.cols, true)))
+            return WANE_EARG;
+    }
+    if (p->x.rows <= CUDA_FEW && cuda_few_can(d, p)) return cuda_few(d, p);
+    return wane_products_by_slots(cuda_table(), d, p);
+}
+
 static const wane_kernels table = {
     .abi = WANE_KERNELS_ABI,
     .name = "cuda",
@@ -169,6 +237,10 @@ static const wane_kernels table = {
     .copy = cuda_copy,
     .fill = cuda_fill,
     .sync = cuda_sync,
+    .record = cuda_record,
+    .recorded = cuda_recorded,
+    .replay = cuda_replay,
+    .forget = cuda_forget,
     .convert = cuda_convert,
     .binary = cuda_binary,
     .unary = cuda_unary,
@@ -191,6 +263,8 @@ static const wane_kernels table = {
     .hqq = cuda_hqq,
     .refit = cuda_refit,
     .clip_search = cuda_clip_search,
+    .products = cuda_products,
+    .heads = cuda_heads,
     .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm,
     .rope = cuda_rope,
@@ -202,5 +276,7 @@ static const wane_kernels table = {
     .log_prob = cuda_log_prob,
     .divergence = cuda_divergence,
 };
+
+const wane_kernels *cuda_table(void) { return &table; }
 
 extern "C" __attribute__((visibility("default"))) const wane_kernels *wane_cuda_kernels(void) { return &table; }

@@ -12,14 +12,20 @@
 
 #include "kernels/kernels.h"
 
+enum { CUDA_TICKETS = 1 << 18 };
+
 struct wane_dev {
     int index;
     cudaStream_t stream;
     cublasHandle_t blas;
     unsigned char *scratch; /* device memory given at open */
     size_t scratch_bytes;
+    int *tickets;           /* CUDA_TICKETS counters of blocks that have ended: 0 between launches */
+    void *blas_memory;      /* cuBLAS's own */
     int processors;         /* streaming multiprocessors */
+    int capability;         /* 90 for sm_90 */
     bool lost;              /* a sticky fault: every later call fails */
+    bool recording;         /* between record and recorded */
     bool synchronous;       /* WANE_SYNC=1: wait after every slot, so that a fault names the guilty one */
     char name[96];
 };
@@ -32,7 +38,7 @@ wane_status cuda_get_now(wane_dev *, void *host, const void *src, size_t bytes);
 static inline wane_status launched(wane_dev *d)
 {
     cudaError_t e = cudaGetLastError();
-    if (e == cudaSuccess && d->synchronous) e = cudaStreamSynchronize(d->stream);
+    if (e == cudaSuccess && d->synchronous && !d->recording) e = cudaStreamSynchronize(d->stream);
     return cuda_status(d, e);
 }
 
@@ -79,6 +85,82 @@ static __device__ __forceinline__ void store_float(void *p, int64_t i, wane_dtyp
     case WANE_I32: ((int32_t *)p)[i] = (int32_t)saturated(x, -2147483648.f, 2147483648.f, INT32_MIN, INT32_MAX); break;
     default: ((int64_t *)p)[i] = saturated(x, -9.2233720368547758e18f, 9.2233720368547758e18f, INT64_MIN, INT64_MAX);
     }
+}
+
+/* Rows start at 16 bytes: eight of them, of any float type, can be moved at a time. */
+static inline bool by_eight(wane_mat a)
+{
+    return is_float(a.dtype) && (uintptr_t)a.data % 16 == 0 && (size_t)a.stride * wane_dtype_bytes(a.dtype) % 16 == 0;
+}
+
+/* Eight elements from number `from` on, which is a place that by_eight allows. */
+static __device__ __forceinline__ void load_wide(float v[8], const wane_mat &a, int64_t from)
+{
+    if (a.dtype == WANE_F32) {
+        float4 low = *(const float4 *)((const float *)a.data + from), high = *(const float4 *)((const float *)a.data + from + 4);
+        v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
+        v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+        return;
+    }
+    uint4 u = *(const uint4 *)((const uint16_t *)a.data + from);
+    const uint32_t pair[4] = {u.x, u.y, u.z, u.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 f = a.dtype == WANE_BF16 ? __bfloat1622float2(*(const __nv_bfloat162 *)&pair[i])
+                                        : __half22float2(*(const __half2 *)&pair[i]);
+        v[2 * i] = f.x, v[2 * i + 1] = f.y;
+    }
+}
+
+static __device__ __forceinline__ void store_wide(const wane_mat &a, int64_t to, const float v[8])
+{
+    if (a.dtype == WANE_F32) {
+        *(float4 *)((float *)a.data + to) = make_float4(v[0], v[1], v[2], v[3]);
+        *(float4 *)((float *)a.data + to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+        return;
+    }
+    uint32_t pair[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (a.dtype == WANE_BF16) *(__nv_bfloat162 *)&pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+        else *(__half2 *)&pair[i] = __floats2half2_rn(v[2 * i], v[2 * i + 1]);
+    }
+    *(uint4 *)((uint16_t *)a.data + to) = make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
+/* Elements col .. col+7 of a row, 0 beyond its end; wide: by_eight. */
+static __device__ __forceinline__ void load_eight(float v[8], const wane_mat &a, int64_t row, int64_t col, bool wide)
+{
+    int64_t from = row * a.stride + col;
+    if (wide && col + 8 <= a.cols) {
+        load_wide(v, a, from);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = col + i < a.cols ? load_as_float(a.data, from + i, a.dtype) : 0.f;
+}
+
+static __device__ __forceinline__ void store_eight(const wane_mat &a, int64_t row, int64_t col, const float v[8], bool wide)
+{
+    int64_t to = row * a.stride + col;
+    if (wide && col + 8 <= a.cols) {
+        store_wide(a, to, v);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (col + i < a.cols) store_float(a.data, to + i, a.dtype, v[i]);
+}
+
+/* Row and column of number i in a matrix of so many columns; 64-bit division is slow. */
+static __device__ __forceinline__ void place_of(int64_t i, int64_t cols, int64_t &row, int64_t &col)
+{
+    if ((i | cols) >> 31) {
+        row = i / cols, col = i % cols;
+        return;
+    }
+    uint32_t r = (uint32_t)i / (uint32_t)cols;
+    row = r, col = (uint32_t)i - r * (uint32_t)cols;
 }
 
 template <typename T> static __device__ __forceinline__ T warp_sum(T x)

@@ -1,6 +1,6 @@
 /* elementwise.cu - convert, binary, unary, reduce, transpose, finite. The twin of cpu/elementwise.c.
  *
- * One thread an element, striding over the matrix; reductions are one block a row, or one thread a column after a
+ * One thread eight neighbours of a row, striding over the matrix (integers: one element); reductions are one block a row, or one thread a column after a
  * first pass over strips of rows, in float64 and in a fixed order. */
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
@@ -32,7 +32,7 @@ static __device__ __forceinline__ void integer_set(void *p, int64_t i, wane_dtyp
     }
 }
 
-static __global__ void convert_kernel(wane_mat y, wane_mat x, bool integers)
+static __global__ void convert_kernel_integers(wane_mat y, wane_mat x, bool integers)
 {
     int64_t count = x.rows * x.cols;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
@@ -41,6 +41,28 @@ static __global__ void convert_kernel(wane_mat y, wane_mat x, bool integers)
         else store_float(y.data, to, y.dtype, load_as_float(x.data, from, x.dtype));
     }
 }
+
+static __global__ void convert_kernel(wane_mat y, wane_mat x, bool y_wide, bool x_wide)
+{
+    int64_t units = tiles(x.cols, 8), count = x.rows * units, row, unit;
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
+        float v[8];
+        place_of(i, units, row, unit);
+        load_eight(v, x, row, unit * 8, x_wide);
+        store_eight(y, row, unit * 8, v, y_wide);
+    }
+}
+
+/* Rows without gaps are one row: there is nothing to be divided then. */
+static wane_mat flat(wane_mat a)
+{
+    a.cols *= a.rows;
+    a.stride = a.cols;
+    a.rows = 1;
+    return a;
+}
+
+static bool gapless(wane_mat a) { return a.stride == a.cols; }
 
 wane_status cuda_convert(wane_dev *d, wane_mat y, wane_mat x)
 {
@@ -53,20 +75,40 @@ wane_status cuda_convert(wane_dev *d, wane_mat y, wane_mat x)
                                                 (size_t)x.cols * item, (size_t)x.rows, cudaMemcpyDeviceToDevice,
                                                 d->stream));
     }
-    convert_kernel<<<blocks_for(d, x.rows * x.cols, THREADS), THREADS, 0, d->stream>>>(
-        y, x, !is_float(x.dtype) && !is_float(y.dtype));
+    if (!is_float(x.dtype) || !is_float(y.dtype)) {
+        convert_kernel_integers<<<blocks_for(d, x.rows * x.cols, THREADS), THREADS, 0, d->stream>>>(
+            y, x, !is_float(x.dtype) && !is_float(y.dtype));
+        return launched(d);
+    }
+    if (gapless(x) && gapless(y)) x = flat(x), y = flat(y);
+    convert_kernel<<<blocks_for(d, x.rows * tiles(x.cols, 8), THREADS), THREADS, 0, d->stream>>>(y, x, by_eight(y), by_eight(x));
     return launched(d);
 }
 
-static __global__ void binary_kernel(wane_mat y, wane_mat a, wane_mat b, wane_binary_op op)
+/* Eight of a, or the one that is repeated. */
+static __device__ __forceinline__ void load_repeated(float v[8], const wane_mat &a, int64_t row, int64_t col, bool wide)
 {
-    int64_t count = y.rows * y.cols;
+    row = a.rows == 1 ? 0 : row;
+    if (a.cols > 1) {
+        load_eight(v, a, row, col, wide);
+        return;
+    }
+    float one = load_as_float(a.data, row * a.stride, a.dtype);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = one;
+}
+
+static __global__ void binary_kernel(wane_mat y, wane_mat a, wane_mat b, wane_binary_op op, bool y_wide, bool a_wide, bool b_wide)
+{
+    int64_t units = tiles(y.cols, 8), count = y.rows * units, row, unit;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
-        int64_t row = i / y.cols, col = i % y.cols;
-        float l = load_as_float(a.data, (a.rows == 1 ? 0 : row) * a.stride + (a.cols == 1 ? 0 : col), a.dtype);
-        float r = load_as_float(b.data, (b.rows == 1 ? 0 : row) * b.stride + (b.cols == 1 ? 0 : col), b.dtype);
-        float v = op == WANE_ADD ? l + r : op == WANE_SUB ? l - r : op == WANE_MUL ? l * r : l / r;
-        store_float(y.data, row * y.stride + col, y.dtype, v);
+        float l[8], r[8];
+        place_of(i, units, row, unit);
+        load_repeated(l, a, row, unit * 8, a_wide);
+        load_repeated(r, b, row, unit * 8, b_wide);
+#pragma unroll
+        for (int j = 0; j < 8; j++) l[j] = op == WANE_ADD ? l[j] + r[j] : op == WANE_SUB ? l[j] - r[j] : op == WANE_MUL ? l[j] * r[j] : l[j] / r[j];
+        store_eight(y, row, unit * 8, l, y_wide);
     }
 }
 
@@ -79,24 +121,31 @@ wane_status cuda_binary(wane_dev *d, wane_mat y, wane_mat a, wane_mat b, wane_bi
 {
     if (!valid(y) || !repeats(a, y) || !repeats(b, y) || (unsigned)op > WANE_DIV) return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
-    binary_kernel<<<blocks_for(d, y.rows * y.cols, THREADS), THREADS, 0, d->stream>>>(y, a, b, op);
+    bool same = a.rows == y.rows && a.cols == y.cols && b.rows == y.rows && b.cols == y.cols;
+    if (same && gapless(y) && gapless(a) && gapless(b)) y = flat(y), a = flat(a), b = flat(b);
+    binary_kernel<<<blocks_for(d, y.rows * tiles(y.cols, 8), THREADS), THREADS, 0, d->stream>>>(y, a, b, op, by_eight(y), by_eight(a),
+                                                                                              by_eight(b));
     return launched(d);
 }
 
-static __global__ void unary_kernel(wane_mat y, wane_mat x, wane_unary_op op)
+static __global__ void unary_kernel(wane_mat y, wane_mat x, wane_unary_op op, bool y_wide, bool x_wide)
 {
-    int64_t count = y.rows * y.cols;
+    int64_t units = tiles(y.cols, 8), count = y.rows * units, row, unit;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count; i += (int64_t)gridDim.x * blockDim.x) {
-        int64_t row = i / y.cols, col = i % y.cols;
-        float v = load_as_float(x.data, row * x.stride + col, x.dtype);
-        switch (op) {
-        case WANE_ABS: v = fabsf(v); break;
-        case WANE_NEG: v = -v; break;
-        case WANE_SQRT: v = sqrtf(v); break;
-        case WANE_EXP: v = expf(v); break;
-        default: v = logf(v);
+        float v[8];
+        place_of(i, units, row, unit);
+        load_eight(v, x, row, unit * 8, x_wide);
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            switch (op) {
+            case WANE_ABS: v[j] = fabsf(v[j]); break;
+            case WANE_NEG: v[j] = -v[j]; break;
+            case WANE_SQRT: v[j] = sqrtf(v[j]); break;
+            case WANE_EXP: v[j] = expf(v[j]); break;
+            default: v[j] = logf(v[j]);
+            }
         }
-        store_float(y.data, row * y.stride + col, y.dtype, v);
+        store_eight(y, row, unit * 8, v, y_wide);
     }
 }
 
@@ -104,7 +153,8 @@ wane_status cuda_unary(wane_dev *d, wane_mat y, wane_mat x, wane_unary_op op)
 {
     if (!valid(y) || !valid(x) || y.rows != x.rows || y.cols != x.cols || (unsigned)op > WANE_LOG) return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
-    unary_kernel<<<blocks_for(d, y.rows * y.cols, THREADS), THREADS, 0, d->stream>>>(y, x, op);
+    if (gapless(y) && gapless(x)) y = flat(y), x = flat(x);
+    unary_kernel<<<blocks_for(d, y.rows * tiles(y.cols, 8), THREADS), THREADS, 0, d->stream>>>(y, x, op, by_eight(y), by_eight(x));
     return launched(d);
 }
 
@@ -230,14 +280,21 @@ wane_status cuda_transpose(wane_dev *d, wane_mat y, wane_mat x)
     return launched(d);
 }
 
-static __global__ void finite_kernel(unsigned long long *count, wane_mat x)
+static __global__ void finite_kernel(unsigned long long *count, wane_mat x, bool wide)
 {
-    unsigned long long bad = 0;
-    int64_t all = x.rows * x.cols;
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < all; i += (int64_t)gridDim.x * blockDim.x)
-        bad += !isfinite(load_as_float(x.data, i / x.cols * x.stride + i % x.cols, x.dtype));
-    bad = block_sum(bad);
-    if (!threadIdx.x && bad) atomicAdd(count, bad); /* integers: the order does not matter */
+    unsigned bad = 0;
+    int64_t units = tiles(x.cols, 8), all = x.rows * units, stride = (int64_t)gridDim.x * blockDim.x;
+#pragma unroll 4
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < all; i += stride) {
+        int64_t row, unit;
+        float v[8];
+        place_of(i, units, row, unit);
+        load_eight(v, x, row, unit * 8, wide);
+#pragma unroll
+        for (int j = 0; j < 8; j++) bad += !isfinite(v[j]);
+    }
+    unsigned long long sum = block_sum((unsigned long long)bad);
+    if (!threadIdx.x && sum) atomicAdd(count, sum); /* integers: the order does not matter */
 }
 
 wane_status cuda_finite(wane_dev *d, wane_mat count, wane_mat x)
@@ -245,8 +302,10 @@ wane_status cuda_finite(wane_dev *d, wane_mat count, wane_mat x)
     if (!valid(count) || count.dtype != WANE_I64 || count.rows != 1 || count.cols != 1 || !valid(x)) return WANE_EARG;
     cudaError_t e = cudaMemsetAsync(count.data, 0, 8, d->stream);
     if (e != cudaSuccess) return cuda_status(d, e);
-    if (x.rows && x.cols && is_float(x.dtype))
-        finite_kernel<<<blocks_for(d, x.rows * x.cols, THREADS), THREADS, 0, d->stream>>>(
-            (unsigned long long *)count.data, x);
+    if (x.rows && x.cols && is_float(x.dtype)) {
+        if (gapless(x)) x = flat(x);
+        finite_kernel<<<blocks_for(d, x.rows * tiles(x.cols, 8), THREADS), THREADS, 0, d->stream>>>(
+            (unsigned long long *)count.data, x, by_eight(x));
+    }
     return launched(d);
 }

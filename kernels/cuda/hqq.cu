@@ -1,6 +1,7 @@
 /* hqq.cu - grids that need no data: hqq and refit. The twin of cpu/hqq.c, which names the paper and the departures.
  *
- * One warp a group, its weights in registers for all iterations: a weight is read once from device memory. */
+ * The weights of a group stay in registers for all iterations: eight a lane, four to 32 lanes a group; groups of other
+ * sizes take a warp. */
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/slots.h"
 
@@ -36,6 +37,60 @@ static __device__ grid fit_held(const wane_qmat &q, const held &h)
     return grid_fit(q, -warp_max(-low), warp_max(high));
 }
 
+/* What a weight of a group adds in one step. scaled is the weight over the scale, inverse 1 / scale. */
+static __device__ __forceinline__ void hqq_weight(float x, float scaled, float s, float inverse, float z, float power, float inverse_beta,
+                                                  const grid &fitted, float &error, float &next)
+{
+    float code = clamped(nearest_code(__fadd_rn(scaled, z), fitted.snap), 0.f, fitted.most);
+    float e = x - (code - z) * s, a = fabsf(e);
+    /* a^power by the fast base-2 functions: the zero moves by less than float32 shows of it */
+    float shrunk = fmaxf(a - exp2f(power * __log2f(fmaxf(a, 1e-12f))) * inverse_beta, 0.f);
+    error += a;
+    next += code - (scaled - copysignf(shrunk * inverse, e));
+}
+
+/* L lanes a group of 8 L weights. */
+template <int L> static __global__ void hqq_kernel_lanes(wane_qmat q, wane_mat w, wane_hqq_options o)
+{
+    int64_t groups = q.k / q.group, all = w.rows * groups, step = (int64_t)gridDim.x * (blockDim.x / L);
+    int64_t first = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) / L, rounds = tiles(all, step);
+    int lane = threadIdx.x % L;
+    bool wide = w.stride % 4 == 0 && (uintptr_t)w.data % 16 == 0;
+    for (int64_t round = 0; round < rounds; round++) { /* all lanes of a warp go along: groups are summed by shuffles */
+        int64_t t = first + round * step, row, group;
+        bool present = t < all;
+        place_of(present ? t : 0, groups, row, group);
+        float x[8], scaled[8], low = 0, high = 0;
+        load_eight(x, w, row, group * q.group + lane * 8, wide);
+#pragma unroll
+        for (int i = 0; i < 8; i++) low = fminf(low, x[i]), high = fmaxf(high, x[i]);
+#pragma unroll
+        for (int d = L / 2; d; d >>= 1) {
+            low = fminf(low, __shfl_xor_sync(0xffffffffu, low, d));
+            high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, d));
+        }
+        grid fitted = grid_fit(q, low, high);
+        float s = fitted.scale, inverse = 1.f / s, z = fitted.zero, best = z, least = INFINITY, beta = o.beta;
+#pragma unroll
+        for (int i = 0; i < 8; i++) scaled[i] = __fdiv_rn(x[i], s);
+        for (int iteration = 0; iteration <= o.iterations; iteration++) {
+            float error = 0, next = 0, inverse_beta = 1.f / beta;
+#pragma unroll
+            for (int i = 0; i < 8; i++) hqq_weight(x[i], scaled[i], s, inverse, z, o.p - 1.f, inverse_beta, fitted, error, next);
+#pragma unroll
+            for (int d = L / 2; d; d >>= 1) {
+                error += __shfl_xor_sync(0xffffffffu, error, d);
+                next += __shfl_xor_sync(0xffffffffu, next, d);
+            }
+            if (error < least) least = error, best = z; /* a tie keeps the older */
+            z = next / (float)(8 * L);
+            beta *= o.kappa;
+        }
+        fitted.zero = best;
+        if (present && !lane) grid_put(q, row, group, fitted);
+    }
+}
+
 static __global__ void hqq_kernel(wane_qmat q, wane_mat w, wane_hqq_options o)
 {
     int64_t groups = q.k / q.group, all = w.rows * groups, warps = (int64_t)gridDim.x * (blockDim.x >> 5);
@@ -44,17 +99,10 @@ static __global__ void hqq_kernel(wane_qmat q, wane_mat w, wane_hqq_options o)
         held h;
         hold(h, (const float *)w.data + row * w.stride + group * q.group, q.group);
         grid fitted = fit_held(q, h);
-        float s = fitted.scale, z = fitted.zero, best = z, least = INFINITY, beta = o.beta;
+        float s = fitted.scale, inverse = 1.f / s, z = fitted.zero, best = z, least = INFINITY, beta = o.beta;
         for (int step = 0; step <= o.iterations; step++) {
             float error = 0, next = 0, inverse_beta = 1.f / beta;
-            each(h, [&](float x) {
-                float scaled = __fdiv_rn(x, s);
-                float code = clamped(nearest_code(__fadd_rn(scaled, z), fitted.snap), 0.f, fitted.most);
-                float e = x - (code - z) * s, a = fabsf(e);
-                float shrunk = fmaxf(a - powf(fmaxf(a, 1e-12f), o.p - 1.f) * inverse_beta, 0.f);
-                error += a;
-                next += code - __fdiv_rn(x - copysignf(shrunk, e), s);
-            });
+            each(h, [&](float x) { hqq_weight(x, __fdiv_rn(x, s), s, inverse, z, o.p - 1.f, inverse_beta, fitted, error, next); });
             error = warp_sum(error);
             next = warp_sum(next);
             if (error < least) least = error, best = z; /* a tie keeps the older */
@@ -64,6 +112,11 @@ static __global__ void hqq_kernel(wane_qmat q, wane_mat w, wane_hqq_options o)
         fitted.zero = best;
         if (!h.lane) grid_put(q, row, group, fitted);
     }
+}
+
+template <int L> static void launch_lanes(wane_dev *d, wane_qmat q, wane_mat w, wane_hqq_options o)
+{
+    hqq_kernel_lanes<L><<<blocks_for(d, w.rows * (q.k / q.group), THREADS / L), THREADS, 0, d->stream>>>(q, w, o);
 }
 
 static bool is_f32(wane_mat a, int64_t rows, int64_t cols)
@@ -77,7 +130,13 @@ wane_status cuda_hqq(wane_dev *d, wane_qmat q, wane_mat w, wane_hqq_options o)
         o.iterations < 0 || !(o.p < 1) || !(o.beta > 0) || !(o.kappa > 0))
         return WANE_EARG;
     if (!w.rows) return WANE_OK;
-    hqq_kernel<<<blocks_for(d, w.rows * (q.k / q.group), THREADS / 32), THREADS, 0, d->stream>>>(q, w, o);
+    switch (q.group) {
+    case 32: launch_lanes<4>(d, q, w, o); break;
+    case 64: launch_lanes<8>(d, q, w, o); break;
+    case 128: launch_lanes<16>(d, q, w, o); break;
+    case 256: launch_lanes<32>(d, q, w, o); break;
+    default: hqq_kernel<<<blocks_for(d, w.rows * (q.k / q.group), THREADS / 32), THREADS, 0, d->stream>>>(q, w, o);
+    }
     wane_status s = launched(d);
     return s ? s : cuda_encode(d, q, w);
 }

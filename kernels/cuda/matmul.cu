@@ -1,10 +1,13 @@
 /* matmul.cu - y (n,m) = x (n,k) w (m,k)^T. The twin of cpu/matmul.c.
  *
- * Equal types of x and w go to cuBLAS with float32 sums: bf16 and f16 on tensor cores, f32 in float32. Where they
- * differ, w is converted tile by tile to x's type in the scratch (or both to float32, where x is narrower and w is
- * not): no answer loses digits that its inputs have. */
-#include "kernels/cuda/device.cuh"
+ * Few rows of x: few.cu where x and w are of one 16-bit type, else one warp an output, in float32. Many: equal types of
+ * x and w go to cuBLAS with float32 sums: bf16 and f16 on tensor cores, f32 in float32. Where they differ, w is converted
+ * tile by tile to x's type in the scratch (or both to float32, where x is narrower and w is not): no answer loses digits
+ * that its inputs have. */
+#include "kernels/cuda/few.cuh"
 #include "kernels/cuda/slots.h"
+
+enum { THREADS = 256, WARPS = THREADS / 32 };
 
 static cudaDataType data_type(wane_dtype t)
 {
@@ -79,6 +82,48 @@ static wane_status tiled(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
     return WANE_OK;
 }
 
+/* Outputs of N rows of x at once, one warp a row of w. */
+template <int N> static __global__ void matmul_kernel_warp(wane_mat y, wane_mat x, wane_mat w, bool x_aligned, bool w_aligned)
+{
+    int lane = threadIdx.x & 31;
+    int64_t warps = (int64_t)gridDim.x * WARPS;
+    for (int64_t row = blockIdx.x * (int64_t)WARPS + (threadIdx.x >> 5); row < w.rows; row += warps) {
+        float sum[N] = {};
+#pragma unroll 4
+        for (int64_t at = lane * 8; at < w.cols; at += 32 * 8) {
+            float a[8], b[8];
+            load_eight(a, w, row, at, w_aligned);
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                load_eight(b, x, i, at, x_aligned);
+#pragma unroll
+                for (int j = 0; j < 8; j++) sum[i] += a[j] * b[j];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            float v = warp_sum(sum[i]);
+            if (!lane) store_float(y.data, i * y.stride + row, y.dtype, v);
+        }
+    }
+}
+
+static wane_status few_rows(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
+{
+    int64_t blocks = tiles(w.rows, WARPS), most = (int64_t)d->processors * 64;
+    unsigned grid = (unsigned)(blocks < most ? blocks : most);
+    for (int64_t at = 0; at < x.rows;) {
+        int64_t left = x.rows - at, n = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        wane_mat out = part(y, at, n), in = part(x, at, n);
+        bool a = by_eight(x), b = by_eight(w);
+        if (n == 4) matmul_kernel_warp<4><<<grid, THREADS, 0, d->stream>>>(out, in, w, a, b);
+        else if (n == 2) matmul_kernel_warp<2><<<grid, THREADS, 0, d->stream>>>(out, in, w, a, b);
+        else matmul_kernel_warp<1><<<grid, THREADS, 0, d->stream>>>(out, in, w, a, b);
+        at += n;
+    }
+    return launched(d);
+}
+
 wane_status cuda_matmul(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
 {
     if (!valid_float(y) || !valid_float(x) || !valid_float(w) || x.cols != w.cols || y.rows != x.rows ||
@@ -86,5 +131,13 @@ wane_status cuda_matmul(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
         y.rows > INT32_MAX || y.cols > INT32_MAX || x.cols < 1)
         return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
+    if (x.rows <= CUDA_FEW) {
+        wane_products one = {};
+        one.x = x;
+        one.parts = 1;
+        one.part[0].y = y;
+        one.part[0].w = w;
+        return cuda_few_can(d, &one) ? cuda_few(d, &one) : few_rows(d, y, x, w);
+    }
     return direct(y.dtype, x.dtype, w.dtype) ? product(d, y, x, w) : tiled(d, y, x, w);
 }

@@ -1,12 +1,13 @@
 /* qmatmul.cu - y = x decode(q)^T from codes that stay packed. The twin of cpu/qmatmul.c.
  *
- * Few rows of x: one warp an output reads the words once and unpacks in registers; y = sum_g s_g (sum q x - z_g sum x),
+ * Codes of four bits and 16-bit x: few.cu for up to 8 rows, qmatmul_tile.cu to 64. Other few rows of x: one warp an output reads the words once and unpacks in registers; y = sum_g s_g (sum q x - z_g sum x),
  * in float32, so nothing is rounded between code and product. Many rows: tiles of w are decoded to x's type in the
  * scratch and go through cuBLAS. act_bits 8: rows of x become int8 with one scale each, products are exact integers. */
+#include "kernels/cuda/few.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/slots.h"
 
-enum { THREADS = 256, WARPS = THREADS / 32, FEW = 8 };
+enum { THREADS = 256, WARPS = THREADS / 32, FEW = CUDA_FEW };
 
 /* Outputs of N rows of x at once. A lane takes 8 codes (bits 4), or 32 / bits of a word, at a time. */
 template <int N, int BITS> static __global__ void qmatmul_kernel_warp(wane_mat y, wane_mat x, wane_qmat q)
@@ -219,7 +220,16 @@ wane_status cuda_qmatmul(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
         return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
     if (q.act_bits) return integers(d, y, x, q);
-    if (x.rows > FEW) return decoded(d, y, x, q);
+    if (x.rows > FEW) {
+        wane_status s = cuda_tile_can(d, x, q) ? cuda_tile(d, y, x, q) : WANE_EUNSUPPORTED;
+        return s == WANE_EUNSUPPORTED ? decoded(d, y, x, q) : s;
+    }
+    wane_products one = {};
+    one.x = x;
+    one.parts = 1;
+    one.part[0].y = y;
+    one.part[0].q = q;
+    if (cuda_few_can(d, &one)) return cuda_few(d, &one);
     int per = 32 / q.bits;
     if (q.bits == 3 || q.k % per || q.group % per)
         qmatmul_kernel_plain<<<blocks_for(d, y.rows * y.cols, WARPS), THREADS, 0, d->stream>>>(y, x, q);

@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 
 void cuda_close(wane_dev *);
+const wane_kernels *cuda_table(void);
 
 wane_status cuda_convert(wane_dev *, wane_mat y, wane_mat x);
 wane_status cuda_binary(wane_dev *, wane_mat y, wane_mat a, wane_mat b, wane_binary_op);
@@ -28,6 +29,8 @@ wane_status cuda_gptq(wane_dev *, wane_qmat q, wane_mat codes, wane_mat w, wane_
 wane_status cuda_hqq(wane_dev *, wane_qmat q, wane_mat w, wane_hqq_options);
 wane_status cuda_refit(wane_dev *, wane_qmat q, wane_mat w, int rounds);
 wane_status cuda_clip_search(wane_dev *, wane_qmat q, wane_mat clip, wane_mat w, wane_mat h, int steps, float most);
+wane_status cuda_products(wane_dev *, const wane_products *);
+wane_status cuda_heads(wane_dev *, const wane_heads *);
 wane_status cuda_embed(wane_dev *, wane_mat y, wane_mat ids, wane_mat table);
 wane_status cuda_rmsnorm(wane_dev *, wane_mat y, wane_mat x, wane_mat gain, float eps);
 wane_status cuda_rope(wane_dev *, wane_mat x, wane_mat position, wane_mat frequency, float scale);

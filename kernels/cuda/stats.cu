@@ -37,7 +37,8 @@ static __global__ void weigh_kernel(void *high, void *low, void *seen, wane_mat 
 /* h's lower block columns += a^T b over n rows; a and b (n,k) of one type. */
 static wane_status lower_product(wane_dev *d, wane_mat h, wane_mat a, wane_mat b)
 {
-    int64_t k = a.cols, side = k > 4096 ? tiles(tiles(k, 4), 64) * 64 : k > 1024 ? tiles(tiles(k, 2), 64) * 64 : k;
+    int64_t k = a.cols, strips = k > 4096 ? 8 : k >= 2048 ? 4 : 1;
+    int64_t side = strips > 1 ? tiles(tiles(k, strips), 64) * 64 : k;
     float one = 1;
     size_t item = wane_dtype_bytes(a.dtype);
     for (int64_t at = 0; at < k; at += side) {
@@ -154,16 +155,18 @@ static wane_status column(wane_dev *d, wane_mat s, wane_mat x, wane_mat c, bool 
 wane_status cuda_column_max(wane_dev *d, wane_mat s, wane_mat x, wane_mat c) { return column(d, s, x, c, false); }
 wane_status cuda_column_sum(wane_dev *d, wane_mat s, wane_mat x, wane_mat c) { return column(d, s, x, c, true); }
 
-/* partial[row] = sum of delta * (delta h), or of delta^2 h's diagonal where there is no product. */
-static __global__ void row_loss_kernel(double *partial, wane_mat delta, const float *product, const float *diagonal)
+/* partial[row] (+)= sum of delta * product over columns, or of delta^2 * diagonal where there is no product. */
+static __global__ void row_loss_kernel(double *partial, wane_mat delta, const float *product, int64_t stride, const float *diagonal,
+                                       bool more)
 {
     for (int64_t row = blockIdx.x; row < delta.rows; row += gridDim.x) {
         double v = 0;
         const float *a = (const float *)delta.data + row * delta.stride;
+#pragma unroll 4
         for (int64_t i = threadIdx.x; i < delta.cols; i += THREADS)
-            v += (double)a[i] * (product ? (double)product[row * delta.cols + i] : (double)a[i] * diagonal[i]);
+            v += (double)a[i] * (product ? (double)product[row * stride + i] : (double)a[i] * diagonal[i]);
         v = block_sum(v);
-        if (!threadIdx.x) partial[row] = v;
+        if (!threadIdx.x) partial[row] = more ? partial[row] + v : v;
     }
 }
 
@@ -173,6 +176,61 @@ static __global__ void sum_kernel(float *e, const double *partial, int64_t n)
     for (int64_t i = threadIdx.x; i < n; i += THREADS) v += partial[i];
     v = block_sum(v);
     if (!threadIdx.x) *e = (float)v;
+}
+
+/* x as the sum of two numbers of bf16: 16 bits of it. */
+static __global__ void split_kernel(__nv_bfloat16 *high, __nv_bfloat16 *low, wane_mat x)
+{
+    int64_t all = x.rows * x.cols, row, col;
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < all; i += (int64_t)gridDim.x * blockDim.x) {
+        place_of(i, x.cols, row, col);
+        float v = ((const float *)x.data)[row * x.stride + col];
+        high[i] = __float2bfloat16_rn(v);
+        low[i] = __float2bfloat16_rn(v - __bfloat162float(high[i]));
+    }
+}
+
+static wane_mat f32_part(wane_mat a, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    a.data = (float *)a.data + row * a.stride + col;
+    a.rows = rows, a.cols = cols;
+    return a;
+}
+
+enum { SPLIT_LEAST = 256 };
+
+/* delta h delta^T on the tensor cores: both factors as sums of two bf16, of whose four products the smallest is left
+ * out; what that loses is below what summing in float32 does. A quarter of the room holds rows of delta, the rest rows
+ * of h (it is symmetric) and the product. */
+static wane_status loss_split(wane_dev *d, double *partial, wane_mat delta, wane_mat h, unsigned char *room, int64_t bytes)
+{
+    int64_t m = delta.rows, k = delta.cols, tall = bytes / 4 / (k * 4);
+    tall = tall < m ? tall : m;
+    if (tall < 1) return WANE_EARG;
+    int64_t at_h = tiles(tall * k * 4, 256) * 256, wide = (bytes - at_h) / (4 * (k + tall)) / 8 * 8;
+    wide = wide < k ? wide : k;
+    if (wide < 1) return WANE_EARG;
+    __nv_bfloat16 *d_high = (__nv_bfloat16 *)room, *d_low = d_high + tall * k;
+    __nv_bfloat16 *h_high = (__nv_bfloat16 *)(room + at_h), *h_low = h_high + wide * k;
+    float *product = (float *)(h_low + wide * k), one = 1, none = 0;
+    for (int64_t at = 0; at < m; at += tall) {
+        int64_t rows = m - at < tall ? m - at : tall;
+        split_kernel<<<blocks_for(d, rows * k, THREADS), THREADS, 0, d->stream>>>(d_high, d_low, f32_part(delta, at, rows, 0, k));
+        for (int64_t from = 0; from < k; from += wide) {
+            int64_t cols = k - from < wide ? k - from : wide;
+            split_kernel<<<blocks_for(d, cols * k, THREADS), THREADS, 0, d->stream>>>(h_high, h_low, f32_part(h, from, cols, 0, k));
+            for (int i = 0; i < 3; i++) { /* product (rows,cols) += delta's part, h's part */
+                cublasStatus_t s = cublasGemmEx(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)cols, (int)rows, (int)k, &one,
+                                                i == 1 ? h_low : h_high, CUDA_R_16BF, (int)k, i == 2 ? d_low : d_high, CUDA_R_16BF,
+                                                (int)k, i ? &one : &none, product, CUDA_R_32F, (int)cols, CUBLAS_COMPUTE_32F,
+                                                CUBLAS_GEMM_DEFAULT);
+                if (s != CUBLAS_STATUS_SUCCESS) return cuda_blas_status(d, s);
+            }
+            row_loss_kernel<<<blocks_for(d, rows, 1), THREADS, 0, d->stream>>>(
+                partial + at, f32_part(delta, at, rows, from, cols), product, cols, NULL, from > 0);
+        }
+    }
+    return launched(d);
 }
 
 wane_status cuda_gram_error(wane_dev *d, wane_mat e, wane_mat delta, wane_mat h)
@@ -187,19 +245,21 @@ wane_status cuda_gram_error(wane_dev *d, wane_mat e, wane_mat delta, wane_mat h)
     if (most < 1) return WANE_EARG;
     double *partial = (double *)d->scratch;
     float *product = (float *)(d->scratch + head), one = 1, none = 0;
-    for (int64_t at = 0; at < m; at += most) {
-        int64_t n = m - at < most ? m - at : most;
-        wane_mat part = delta;
-        part.data = (float *)delta.data + at * delta.stride;
-        part.rows = n;
-        if (square) { /* product (n,k) = delta h; h is symmetric */
-            cublasStatus_t s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)k, (int)n, (int)k, &one,
-                                           (float *)h.data, (int)h.stride, (float *)part.data, (int)part.stride, &none,
-                                           product, (int)k);
-            if (s != CUBLAS_STATUS_SUCCESS) return cuda_blas_status(d, s);
+    if (square && d->capability >= 80 && k >= SPLIT_LEAST) {
+        wane_status s = loss_split(d, partial, delta, h, d->scratch + head, (int64_t)d->scratch_bytes - head);
+        if (s) return s;
+    } else {
+        for (int64_t at = 0; at < m; at += most) {
+            wane_mat part = f32_part(delta, at, m - at < most ? m - at : most, 0, k);
+            if (square) { /* product (n,k) = delta h; h is symmetric */
+                cublasStatus_t s = cublasSgemm(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, (int)k, (int)part.rows, (int)k, &one,
+                                               (float *)h.data, (int)h.stride, (float *)part.data, (int)part.stride, &none,
+                                               product, (int)k);
+                if (s != CUBLAS_STATUS_SUCCESS) return cuda_blas_status(d, s);
+            }
+            row_loss_kernel<<<blocks_for(d, part.rows, 1), THREADS, 0, d->stream>>>(partial + at, part, square ? product : NULL, k,
+                                                                                   (float *)h.data, false);
         }
-        row_loss_kernel<<<blocks_for(d, n, 1), THREADS, 0, d->stream>>>(partial + at, part, square ? product : NULL,
-                                                                       (float *)h.data);
     }
     sum_kernel<<<1, THREADS, 0, d->stream>>>((float *)e.data, partial, m);
     return launched(d);

@@ -148,6 +148,28 @@ static wane_status far_clip_search(wane_dev *d, wane_qmat q, wane_mat clip, wane
                                            near_mat(h), steps, most);
 }
 
+static wane_status far_products(wane_dev *d, const wane_products *p)
+{
+    wane_products here = *p;
+    here.x = near_mat(p->x), here.gain = near_mat(p->gain);
+    here.residual = near_mat(p->residual), here.room = near_mat(p->room);
+    for (int i = 0; i < p->parts; i++) {
+        wane_product *a = &here.part[i];
+        a->y = near_mat(a->y), a->w = near_mat(a->w), a->bias = near_mat(a->bias);
+        a->q = near_grid(a->q);
+    }
+    return wane_cpu_kernels()->products(d, &here);
+}
+
+static wane_status far_heads(wane_dev *d, const wane_heads *h)
+{
+    wane_heads here = *h;
+    wane_mat *mats[] = {&here.q,        &here.k,         &here.v,    &here.q_gain, &here.k_gain,
+                        &here.position, &here.frequency, &here.keys, &here.values, &here.row};
+    for (size_t i = 0; i < sizeof mats / sizeof *mats; i++) *mats[i] = near_mat(*mats[i]);
+    return wane_cpu_kernels()->heads(d, &here);
+}
+
 const wane_kernels *test_far_kernels(wane_dtype activations)
 {
     static wane_kernels tables[WANE_DTYPES];
@@ -163,7 +185,7 @@ const wane_kernels *test_far_kernels(wane_dtype activations)
     HAND_ON(qmatmul), HAND_ON(gram_error), HAND_ON(inverse_factor), HAND_ON(gptq), HAND_ON(hqq);
     HAND_ON(refit), HAND_ON(clip_search), HAND_ON(embed), HAND_ON(rmsnorm), HAND_ON(rope);
     HAND_ON(store), HAND_ON(attend), HAND_ON(silu_mul), HAND_ON(take_rows), HAND_ON(argmax);
-    HAND_ON(log_prob), HAND_ON(divergence);
+    HAND_ON(log_prob), HAND_ON(divergence), HAND_ON(products), HAND_ON(heads);
 #undef HAND_ON
     return t;
 }

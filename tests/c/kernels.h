@@ -56,6 +56,13 @@ void check_same(target *, const char *what, const double *got, const double *wan
 #define RUN(t, slot, ...)     assert_int_equal((t)->k->slot((t)->dev, __VA_ARGS__), WANE_OK)
 #define REFUSED(t, slot, ...) assert_int_equal((t)->k->slot((t)->dev, __VA_ARGS__), WANE_EARG)
 
+/* Padding after rows of so many elements: such that vectors may be read from every row's start
+ * where the width allows that (or none at all), else an odd one. */
+static inline int64_t gap(int64_t cols, int64_t odd)
+{
+    return cols % 32 ? odd : cols % 64 ? 8 : 0;
+}
+
 static const wane_dtype float_types[] = {WANE_F32, WANE_F16, WANE_BF16};
 /* how far a result may be off for having been rounded to that type, over float32's own noise */
 static inline double type_limit(wane_dtype t)

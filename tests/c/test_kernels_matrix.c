@@ -69,15 +69,15 @@ static void row_convert(target *t)
         0x1.03p0, 0.5,    1.5,      -2.5,      1e9,     -1e9,      3e38,      1e-40,
         127.5,    128.5,  255.5,    300,       -129,    0x1p31,    0x1p62};
     enum { SPECIAL = sizeof special / sizeof *special };
-    static const int64_t sizes[] = {1, 31, 33, 1500};
+    static const int64_t sizes[] = {1, 31, 33, 1504};
     for (int from = 0; from < WANE_DTYPES; from++) {
         for (int to = 0; to < WANE_DTYPES; to++) {
             for (int s = 0; s < 4; s++) {
                 int64_t rows = s == 2 ? 33 : 2, cols = sizes[s], n = rows * cols;
                 double *x = normal(t, n, 100);
                 for (int i = 0; i < SPECIAL && i < n; i++) x[i] = special[i];
-                wane_mat a = put_mat(t, (wane_dtype)from, rows, cols, 5, x);
-                wane_mat y = put_mat(t, (wane_dtype)to, rows, cols, 3, NULL);
+                wane_mat a = put_mat(t, (wane_dtype)from, rows, cols, gap(cols, 5), x);
+                wane_mat y = put_mat(t, (wane_dtype)to, rows, cols, gap(cols, 3), NULL);
                 RUN(t, convert, y, a);
                 for (int64_t i = 0; i < n; i++) x[i] = stored((wane_dtype)to, x[i]);
                 check_same(t, "convert", get_mat(t, y), x, n, 0);
@@ -99,7 +99,7 @@ static void row_binary(target *t)
         int64_t rows, cols, a_rows, a_cols, b_rows, b_cols;
     } shapes[] = {{1, 1, 1, 1, 1, 1},      {31, 33, 31, 33, 31, 33}, {32, 257, 32, 257, 1, 257},
                   {33, 31, 33, 1, 33, 31}, {257, 32, 257, 32, 1, 1}, {3, 1500, 1, 1500, 3, 1},
-                  {5, 7, 1, 1, 1, 1}};
+                  {5, 7, 1, 1, 1, 1},      {9, 64, 9, 64, 9, 64},    {9, 96, 9, 96, 1, 96}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         int64_t rows = shapes[s].rows, cols = shapes[s].cols, n = rows * cols;
         for (int op = WANE_ADD; op <= WANE_DIV; op++) {
@@ -108,9 +108,10 @@ static void row_binary(target *t)
                 double *a = normal(t, shapes[s].a_rows * shapes[s].a_cols, 1);
                 double *b = normal(t, shapes[s].b_rows * shapes[s].b_cols, 1),
                        *want = host_bytes(t, (size_t)n * 8);
-                wane_mat x = put_mat(t, type, shapes[s].a_rows, shapes[s].a_cols, 1, a);
-                wane_mat z = put_mat(t, WANE_F32, shapes[s].b_rows, shapes[s].b_cols, 2, b);
-                wane_mat y = put_mat(t, type, rows, cols, 3, NULL);
+                wane_mat x = put_mat(t, type, shapes[s].a_rows, shapes[s].a_cols, gap(cols, 1), a);
+                wane_mat z =
+                    put_mat(t, WANE_F32, shapes[s].b_rows, shapes[s].b_cols, gap(cols, 2), b);
+                wane_mat y = put_mat(t, type, rows, cols, gap(cols, 3), NULL);
                 RUN(t, binary, y, x, z, (wane_binary_op)op);
                 for (int64_t r = 0; r < rows; r++)
                     for (int64_t c = 0; c < cols; c++)
@@ -136,15 +137,15 @@ static void row_binary(target *t)
 
 static void row_unary(target *t)
 {
-    static const int64_t sizes[][2] = {{1, 1}, {31, 33}, {257, 32}, {2, 1500}};
+    static const int64_t sizes[][2] = {{1, 1}, {31, 33}, {257, 32}, {2, 1536}};
     for (int op = WANE_ABS; op <= WANE_LOG; op++) {
         for (int s = 0; s < 4; s++) {
             int64_t rows = sizes[s][0], cols = sizes[s][1], n = rows * cols;
             double *x = normal(t, n, 3);
             for (int64_t i = 0; i < n && op >= WANE_SQRT && op != WANE_EXP; i++)
                 x[i] = fabs(x[i]) + 1e-3;
-            wane_mat a = put_mat(t, WANE_BF16, rows, cols, 1, x),
-                     y = put_mat(t, WANE_F32, rows, cols, 2, NULL);
+            wane_mat a = put_mat(t, WANE_BF16, rows, cols, gap(cols, 1), x),
+                     y = put_mat(t, WANE_F32, rows, cols, gap(cols, 2), NULL);
             RUN(t, unary, y, a, (wane_unary_op)op);
             for (int64_t i = 0; i < n; i++)
                 x[i] = op == WANE_ABS    ? fabs(x[i])
@@ -238,12 +239,16 @@ static void row_finite(target *t)
         a.rows = 1, a.cols = 5;
         RUN(t, finite, n, a);
         assert_int_equal((int)get_mat(t, n)[0], 0);
+        a = put_mat(t, float_types[i], 257, 33, 0, x); /* without gaps, as one row */
+        RUN(t, finite, n, a);
+        assert_int_equal((int)get_mat(t, n)[0], 3);
     }
 }
 
 static const int64_t product_sizes[][3] = {
-    {1, 1, 1},    {1, 33, 31},   {2, 257, 1030}, {3, 32, 33},     {5, 31, 257},  {16, 33, 64},
-    {17, 31, 32}, {33, 257, 31}, {31, 33, 600},  {130, 135, 520}, {1, 300, 128}, {7, 64, 96}};
+    {1, 1, 1},     {1, 33, 31},  {2, 257, 1030}, {3, 32, 33},   {5, 31, 257},
+    {16, 33, 64},  {17, 31, 32}, {33, 257, 31},  {31, 33, 600}, {130, 135, 520},
+    {1, 300, 128}, {7, 64, 96},  {1, 40, 2560},  {4, 17, 1024}, {8, 300, 512}};
 enum { PRODUCTS = sizeof product_sizes / sizeof *product_sizes };
 
 static void row_matmul(target *t)
@@ -256,7 +261,9 @@ static void row_matmul(target *t)
             bool fresh;
             double *x = normal(t, n * k, 1), *w = normal(t, m * k, 0.1),
                    *want = wanted(t, n * m, &fresh);
-            wane_mat a = put_mat(t, xt, n, k, 1, x), b = put_mat(t, wt, m, k, 3, w),
+            int64_t even = k % 32 ? 0 : 8; /* rows that vectors may be read from */
+            wane_mat a = put_mat(t, xt, n, k, even ? even : 1, x),
+                     b = put_mat(t, wt, m, k, even ? even : 3, w),
                      y = put_mat(t, yt, n, m, 5, NULL);
             RUN(t, matmul, y, a, b);
             if (fresh) product(want, x, w, n, m, k);
@@ -359,6 +366,42 @@ static void row_gram_error(target *t)
     }
 }
 
+/* A step that is recorded runs when it is replayed, each time on what lies there then. */
+static void row_record(target *t)
+{
+    double *x = normal(t, 5 * 96, 1), *w = normal(t, 33 * 96, 1), *want = host_bytes(t, 5 * 33 * 8);
+    wane_mat a = put_mat(t, WANE_F32, 5, 96, 8, x), b = put_mat(t, WANE_F32, 33, 96, 8, w),
+             y = put_mat(t, WANE_F32, 5, 33, 1, NULL), z = put_mat(t, WANE_F32, 5, 33, 0, NULL);
+    wane_recording *r = NULL;
+    wane_status s = t->k->record(t->dev);
+    if (s == WANE_EUNSUPPORTED) {
+        assert_int_equal(t->k->recorded(t->dev, &r), WANE_EUNSUPPORTED);
+        assert_null(r);
+        t->k->forget(t->dev, NULL);
+        return;
+    }
+    assert_int_equal(s, WANE_OK);
+    RUN(t, matmul, y, a, b);
+    RUN(t, unary, z, y, WANE_NEG);
+    RUN(t, recorded, &r);
+    for (int round = 0; round < 3; round++) {
+        RUN(t, replay, r);
+        product(want, x, w, 5, 33, 96);
+        for (int i = 0; i < 5 * 33; i++) want[i] = -want[i];
+        check_near(t, "replay", get_mat(t, z), want, 5 * 33, 2e-6);
+        for (int i = 0; i < 5 * 96; i++) x[i] = stored(WANE_F32, x[i] * 0.7 + round);
+        wane_mat next = put_mat(t, WANE_F32, 5, 96, 8, x);
+        RUN(t, copy, a.data, next.data, 5 * 104 * 4 - 32);
+    }
+    t->k->forget(t->dev, r);
+    assert_int_equal(t->k->record(t->dev), WANE_OK); /* a slot that refuses spoils nothing */
+    REFUSED(t, matmul, y, b, a);
+    RUN(t, recorded, &r);
+    RUN(t, replay, r);
+    t->k->forget(t->dev, r);
+    assert_int_equal(t->k->replay(t->dev, NULL), WANE_EARG);
+}
+
 const kernel_row kernel_rows_matrix[] = {
     {"open", row_open},
     {"close", row_close},
@@ -370,6 +413,10 @@ const kernel_row kernel_rows_matrix[] = {
     {"copy", row_bytes},
     {"fill", row_bytes},
     {"sync", row_bytes},
+    {"record", row_record},
+    {"recorded", row_record},
+    {"replay", row_record},
+    {"forget", row_record},
     {"convert", row_convert},
     {"binary", row_binary},
     {"unary", row_unary},

@@ -13,15 +13,17 @@ typedef struct {
 } grid_case;
 
 static const grid_case cases[] = {
-    {1, 1, 1, 4, 0, false, false, WANE_F32},       {31, 32, 32, 4, 0, false, false, WANE_F16},
-    {33, 64, 32, 4, 0, true, false, WANE_BF16},    {257, 128, 64, 4, 0, false, false, WANE_BF16},
-    {32, 256, 128, 4, 0, false, true, WANE_F32},   {33, 33, 11, 3, 0, false, false, WANE_F32},
-    {31, 96, 32, 3, 0, true, false, WANE_F16},     {5, 1056, 1056, 3, 0, false, false, WANE_F32},
-    {33, 257, 257, 2, 0, false, false, WANE_BF16}, {31, 128, 32, 2, 0, true, false, WANE_F32},
-    {33, 31, 31, 8, 0, false, false, WANE_F32},    {32, 160, 80, 8, 0, true, false, WANE_F16},
-    {31, 257, 257, 8, 8, true, false, WANE_F32},   {257, 33, 33, 8, 8, true, false, WANE_BF16},
-    {36, 320, 160, 4, 0, false, false, WANE_F32},  {33, 288, 96, 4, 0, true, false, WANE_F32},
-    {7, 2048, 64, 4, 0, false, false, WANE_F16},   {9, 192, 64, 4, 0, false, true, WANE_F16},
+    {1, 1, 1, 4, 0, false, false, WANE_F32},        {31, 32, 32, 4, 0, false, false, WANE_F16},
+    {33, 64, 32, 4, 0, true, false, WANE_BF16},     {257, 128, 64, 4, 0, false, false, WANE_BF16},
+    {32, 256, 128, 4, 0, false, true, WANE_F32},    {33, 33, 11, 3, 0, false, false, WANE_F32},
+    {31, 96, 32, 3, 0, true, false, WANE_F16},      {5, 1056, 1056, 3, 0, false, false, WANE_F32},
+    {33, 257, 257, 2, 0, false, false, WANE_BF16},  {31, 128, 32, 2, 0, true, false, WANE_F32},
+    {33, 31, 31, 8, 0, false, false, WANE_F32},     {32, 160, 80, 8, 0, true, false, WANE_F16},
+    {31, 257, 257, 8, 8, true, false, WANE_F32},    {257, 33, 33, 8, 8, true, false, WANE_BF16},
+    {36, 320, 160, 4, 0, false, false, WANE_F32},   {33, 288, 96, 4, 0, true, false, WANE_F32},
+    {7, 2048, 64, 4, 0, false, false, WANE_F16},    {9, 192, 64, 4, 0, false, true, WANE_F16},
+    {70, 2560, 128, 4, 0, false, false, WANE_F16},  {40, 1024, 1024, 4, 0, true, false, WANE_F32},
+    {150, 1280, 32, 4, 0, false, false, WANE_BF16},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -123,7 +125,7 @@ static fitted put_grid(target *t, const grid_case *c)
         memcpy(&word, bytes + i * 4, 4);
         packed[i] = word;
     }
-    f.q.words = put_mat(t, WANE_I32, c->m, words, 3, packed);
+    f.q.words = put_mat(t, WANE_I32, c->m, words, words > 4 && words % 4 == 0 ? 4 : 3, packed);
     f.q.scale = put_mat(t, c->scale_type, c->m, per_row, 1, f.scale);
     if (!c->symmetric)
         f.q.zero = put_mat(t, c->fraction ? WANE_F32 : WANE_U8, c->m, per_row, 2, f.zero);
@@ -194,16 +196,22 @@ static void row_codes(target *t) /* encode, decode, pack, unpack */
 
 static void row_qmatmul(target *t)
 {
-    static const int64_t rows[] = {1, 2, 5, 16, 33};
+    static const struct {
+        int64_t n;
+        wane_dtype type;
+    } rows[] = {{1, WANE_BF16}, {1, WANE_F32},  {2, WANE_F16},   {5, WANE_BF16}, {8, WANE_BF16},
+                {7, WANE_F32},  {16, WANE_F16}, {33, WANE_BF16}, {64, WANE_F16}, {20, WANE_F32}};
+    enum { ROWS = sizeof rows / sizeof *rows };
     for (int i = 0; i < CASES; i++) {
         const grid_case *c = cases + i;
-        for (int s = 0; s < 5; s++) {
+        for (int s = 0; s < ROWS; s++) {
             fitted f = put_grid(t, c);
-            int64_t n = rows[s], k = c->k;
-            wane_dtype xt = float_types[s % 3], yt = float_types[(s + i) % 3];
+            int64_t n = rows[s].n, k = c->k;
+            wane_dtype xt = rows[s].type, yt = float_types[(s + i) % 3];
             bool fresh;
             double *x = normal(t, n * k, 1), *want = wanted(t, n * c->m, &fresh);
-            wane_mat a = put_mat(t, xt, n, k, 1, x), y = put_mat(t, yt, n, c->m, 5, NULL);
+            wane_mat a = put_mat(t, xt, n, k, s % 2 ? 1 : 8, x),
+                     y = put_mat(t, yt, n, c->m, 5, NULL);
             RUN(t, qmatmul, y, a, f.q);
             for (int64_t r = 0; r < n && c->act_bits; r++) { /* each token on its own grid */
                 double top = 0;
@@ -263,8 +271,36 @@ static double *group_order(target *t, int64_t k, int64_t g)
     return order;
 }
 
+/* The same for a large h, by what u h u^T does to a vector. */
+static void check_large_factor(target *t, int64_t k)
+{
+    double *h = host_bytes(t, (size_t)(k * k) * 8), *v = normal(t, k, 1), mean = 0;
+    double *z = host_bytes(t, (size_t)k * 8), *hz = host_bytes(t, (size_t)k * 8),
+           *got = host_bytes(t, (size_t)k * 8);
+    double decay[3000]; /* of the correlation of neighbours */
+    for (int64_t i = 0; i < k; i++) decay[i] = stored(WANE_F32, pow(0.8, (double)i));
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++)
+            h[i * k + j] = decay[i < j ? j - i : i - j] * (i == j && i % 7 == 0 ? 3 : 1);
+    wane_mat a = put_mat(t, WANE_F32, k, k, 0, h), none = {0};
+    for (int64_t i = 0; i < k; i++) mean += h[i * k + i] / (double)k;
+    for (int64_t i = 0; i < k; i++) h[i * k + i] += 0.01 * mean;
+    RUN(t, inverse_factor, a, none, 0.01f);
+    const double *u = get_mat(t, a);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = i; j < k; j++) z[j] += u[i * k + j] * v[i];
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++) hz[i] += h[i * k + j] * z[j];
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = i; j < k; j++) got[i] += u[i * k + j] * hz[j];
+    check_near(t, "u h u^T", got, v, k, 1e-4);
+    give_back(t);
+}
+
 static void row_inverse_factor(target *t)
 {
+    check_large_factor(t, 700);
+    if (strcmp(t->k->name, "cpu")) check_large_factor(t, 2200); /* takes a CPU too long */
     static const int64_t sizes[] = {1, 31, 33, 128, 257, 300};
     for (int s = 0; s < 12; s++) {
         int64_t k = sizes[s / 2], dead = k / 2;
@@ -375,12 +411,12 @@ static double hqq_zero(const grid_case *c, const double *w, double s, double z)
 
 static void row_hqq(target *t)
 {
-    static const grid_case own[] = {{31, 64, 32, 4, 0, false, true, WANE_F32},
-                                    {33, 256, 64, 3, 0, false, true, WANE_F32},
-                                    {32, 257, 257, 2, 0, false, true, WANE_BF16},
-                                    {5, 93, 31, 8, 0, false, true, WANE_F16}};
+    static const grid_case own[] = {
+        {31, 64, 32, 4, 0, false, true, WANE_F32},    {33, 256, 64, 3, 0, false, true, WANE_F32},
+        {32, 257, 257, 2, 0, false, true, WANE_BF16}, {5, 93, 31, 8, 0, false, true, WANE_F16},
+        {9, 256, 128, 4, 0, false, true, WANE_F16},   {3, 512, 256, 4, 0, false, true, WANE_F32}};
     const wane_hqq_options options = {0.7f, 10, 1.01f, 20};
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         const grid_case *c = own + i;
         double *w = weights(t, c);
         wane_qmat q = new_grid(t, c);
@@ -493,6 +529,93 @@ static void row_clip_search(target *t)
     }
 }
 
+/* What a layer does with one input: the norm, up to three products, bias, gate, residual. */
+typedef struct {
+    int64_t n, k;
+    int parts;
+    int64_t m[3];
+    bool codes, gain, bias, gated, residual;
+    wane_dtype type;
+} products_case;
+
+static const products_case products_cases[] = {
+    {1, 256, 3, {48, 17, 20}, false, true, true, false, false, WANE_BF16},
+    {1, 1024, 1, {40, 0, 0}, false, false, false, false, true, WANE_BF16},
+    {3, 512, 2, {70, 70, 0}, false, true, false, true, false, WANE_BF16},
+    {8, 256, 3, {300, 33, 31}, true, true, false, false, false, WANE_BF16},
+    {1, 640, 2, {33, 33, 0}, true, true, true, true, true, WANE_F16},
+    {5, 384, 1, {31, 0, 0}, true, false, true, false, true, WANE_BF16},
+    {2, 96, 2, {16, 16, 0}, true, true, false, true, false, WANE_F32},
+    {11, 128, 3, {33, 16, 1}, false, true, true, false, false, WANE_BF16},
+    {20, 256, 2, {48, 48, 0}, true, true, false, true, true, WANE_F16},
+    {1, 33, 1, {7, 0, 0}, false, true, true, false, true, WANE_F32},
+};
+
+static void row_products(target *t)
+{
+    for (size_t i = 0; i < sizeof products_cases / sizeof *products_cases; i++) {
+        const products_case *c = products_cases + i;
+        int64_t n = c->n, k = c->k, m = c->m[0];
+        wane_mat none = {0};
+        double *x = normal(t, n * k, 2), *gain = normal(t, k, 1), *add = normal(t, n * m, 3);
+        double *in = host_bytes(t, (size_t)(n * k) * 8), *want[3] = {NULL, NULL, NULL};
+        wane_products p = {0};
+        p.x = put_mat(t, c->type, n, k, 8, x);
+        if (c->gain) p.gain = put_mat(t, WANE_BF16, 1, k, 0, gain);
+        p.eps = 1e-5f;
+        p.parts = c->parts;
+        p.gated = c->gated;
+        if (c->residual) p.residual = put_mat(t, c->type, n, m, 3, add);
+        if (c->residual || c->gain) p.room = put_mat(t, c->type, n, k + m, 0, NULL);
+        for (int64_t r = 0; r < n; r++) {
+            double sum = 0;
+            for (int64_t j = 0; j < k; j++) sum += x[r * k + j] * x[r * k + j];
+            double scale = c->gain ? 1 / sqrt(sum / (double)k + (double)1e-5f) : 1;
+            for (int64_t j = 0; j < k; j++)
+                in[r * k + j] = stored(c->type, x[r * k + j] * scale * (c->gain ? gain[j] : 1));
+        }
+        for (int j = 0; j < c->parts; j++) {
+            int64_t rows = c->m[j];
+            const grid_case grid = {rows, k, k % 64 ? 32 : 64, 4, 0, j == 1, false, WANE_F16};
+            double *bias = normal(t, rows, 1);
+            want[j] = host_bytes(t, (size_t)(n * rows) * 8);
+            p.part[j].y = put_mat(t, c->type, n, rows, 5, NULL);
+            if (c->bias) p.part[j].bias = put_mat(t, c->type, 1, rows, 0, bias);
+            if (c->codes) {
+                fitted f = put_grid(t, &grid);
+                p.part[j].q = f.q;
+                product(want[j], in, f.decoded, n, rows, k);
+            } else {
+                double *w = normal(t, rows * k, 0.1);
+                p.part[j].w = put_mat(t, c->type, rows, k, 8, w);
+                product(want[j], in, w, n, rows, k);
+            }
+            for (int64_t l = 0; l < n * rows; l++) want[j][l] += c->bias ? bias[l % rows] : 0;
+        }
+        for (int64_t l = 0; l < n * m; l++) {
+            double v = want[0][l];
+            if (c->gated) v = v / (1 + exp(-v)) * want[1][l];
+            want[0][l] = v + (c->residual ? add[l] : 0);
+        }
+        if (c->residual) p.part[0].y = p.residual;
+        assert_int_equal(t->k->products(t->dev, &p), WANE_OK);
+        /* slot by slot, what lies between is rounded too */
+        double limit = 5 * type_limit(c->type);
+        for (int j = 0; j < (c->gated ? 1 : c->parts); j++)
+            check_near(t, "products", get_mat(t, p.part[j].y), want[j], n * c->m[j], limit);
+        wane_products bad = p;
+        bad.part[0].y.cols++;
+        assert_int_equal(t->k->products(t->dev, &bad), WANE_EARG);
+        bad = p, bad.parts = 4;
+        assert_int_equal(t->k->products(t->dev, &bad), WANE_EARG);
+        if (c->gain || c->residual) {
+            bad = p, bad.room = none;
+            assert_int_equal(t->k->products(t->dev, &bad), WANE_EARG);
+        }
+        give_back(t);
+    }
+}
+
 const kernel_row kernel_rows_quant[] = {
     {"fit_grid", row_fit_grid},
     {"encode", row_codes},
@@ -505,5 +628,6 @@ const kernel_row kernel_rows_quant[] = {
     {"hqq", row_hqq},
     {"refit", row_refit},
     {"clip_search", row_clip_search},
+    {"products", row_products},
     {NULL, NULL},
 };

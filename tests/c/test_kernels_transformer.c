@@ -1,7 +1,8 @@
 /* test_kernels_transformer.c - what a decoder's forward pass is made of: see test_kernels.c. */
 #include "tests/c/kernels.h"
 
-static const int64_t sizes[][2] = {{1, 1}, {31, 33}, {33, 257}, {257, 32}, {2, 1500}};
+static const int64_t sizes[][2] = {{1, 1},    {31, 33}, {33, 257}, {257, 32},
+                                   {2, 1500}, {9, 128}, {3, 1024}, {1, 2592}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static void row_rows(target *t) /* embed, take_rows, store */
@@ -13,9 +14,9 @@ static void row_rows(target *t) /* embed, take_rows, store */
                    *want = host_bytes(t, (size_t)(n * k) * 8);
             double *kept = normal(t, pool * k, 1);
             for (int64_t j = 0; j < n; j++) at[j] = (double)pick(t, pool);
-            wane_mat a = put_mat(t, float_types[i % 3], pool, k, 3, x),
+            wane_mat a = put_mat(t, float_types[i % 3], pool, k, gap(k, 3), x),
                      row = put_mat(t, WANE_I32, n, 1, 0, at);
-            wane_mat y = put_mat(t, float_types[i / 3], n, k, 1, NULL),
+            wane_mat y = put_mat(t, float_types[i / 3], n, k, gap(k, 1), NULL),
                      z = put_mat(t, float_types[i / 3], n, k, 1, NULL);
             for (int64_t j = 0; j < n * k; j++)
                 want[j] = stored(float_types[i / 3], x[(int64_t)at[j / k] * k + j % k]);
@@ -26,7 +27,7 @@ static void row_rows(target *t) /* embed, take_rows, store */
             for (int64_t j = 0; j < n; j++)
                 at[j] = (double)((j * 5 + 3) % pool % n); /* may repeat no row */
             for (int64_t j = 0; j < n; j++) at[j] = (double)(pool - 1 - j);
-            wane_mat to = put_mat(t, float_types[i % 3], pool, k, 1, kept);
+            wane_mat to = put_mat(t, float_types[i % 3], pool, k, gap(k, 1), kept);
             RUN(t, store, to, y, put_mat(t, WANE_I32, n, 1, 0, at));
             for (int64_t j = 0; j < n * k; j++)
                 kept[(int64_t)at[j / k] * k + j % k] = stored(float_types[i % 3], want[j]);
@@ -53,9 +54,9 @@ static void row_rmsnorm(target *t)
             wane_dtype type = float_types[i % 3];
             double *x = normal(t, n * k, 3), *gain = normal(t, k, 1),
                    *want = host_bytes(t, (size_t)(n * k) * 8);
-            wane_mat a = put_mat(t, type, n, k, 3, x),
+            wane_mat a = put_mat(t, type, n, k, gap(k, 3), x),
                      g = put_mat(t, float_types[i / 3], 1, k, 0, gain);
-            wane_mat y = put_mat(t, type, n, k, 1, NULL);
+            wane_mat y = put_mat(t, type, n, k, gap(k, 1), NULL);
             for (int64_t r = 0; r < n; r++) {
                 double sum = 0;
                 for (int64_t j = 0; j < k; j++) sum += x[r * k + j] * x[r * k + j];
@@ -84,7 +85,7 @@ static void row_rope(target *t)
             double *want = host_bytes(t, (size_t)(n * h * d) * 8);
             for (int64_t j = 0; j < n; j++) at[j] = (double)pick(t, 100000);
             for (int64_t j = 0; j < half; j++) f[j] = pow(10000, -2.0 * (double)j / (double)d);
-            wane_mat a = put_mat(t, float_types[i], n, h * d, 3, x),
+            wane_mat a = put_mat(t, float_types[i], n, h * d, gap(d, 3), x),
                      b = put_mat(t, WANE_F32, 1, half, 0, f);
             wane_mat position = put_mat(t, WANE_I32, n, 1, 0, at);
             for (int64_t j = 0; j < n * h * d; j++) {
@@ -99,6 +100,70 @@ static void row_rope(target *t)
             a.cols += 1;
             REFUSED(t, rope, a, position, b, 1);
         }
+        give_back(t);
+    }
+}
+
+/* heads: the norm, the rotation and the pools in one. */
+static void row_heads(target *t)
+{
+    static const struct {
+        int64_t n, heads, kv_heads, d;
+        wane_dtype type, pool;
+        bool gains;
+    } all[] = {
+        {1, 1, 1, 2, WANE_F32, WANE_F32, true},     {1, 8, 2, 128, WANE_BF16, WANE_BF16, true},
+        {33, 4, 4, 64, WANE_F16, WANE_F32, false},  {5, 3, 1, 62, WANE_BF16, WANE_F16, true},
+        {31, 2, 1, 256, WANE_F32, WANE_BF16, true}, {3, 2, 1, 512, WANE_BF16, WANE_BF16, true}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        int64_t n = all[i].n, d = all[i].d, half = d / 2, pool = n + 9;
+        int64_t count[3] = {all[i].heads, all[i].kv_heads, all[i].kv_heads};
+        double *f = host_bytes(t, (size_t)half * 8), *at = host_bytes(t, (size_t)n * 8),
+               *row = host_bytes(t, (size_t)n * 8), *x[3], *want[3], *got[3];
+        wane_mat in[3], out[3];
+        wane_heads h = {0};
+        for (int64_t j = 0; j < half; j++) f[j] = pow(10000, -2.0 * (double)j / (double)d);
+        for (int64_t j = 0; j < n; j++)
+            at[j] = (double)pick(t, 3000), row[j] = (double)(pool - 1 - j);
+        double *gain[2] = {normal(t, d, 1), normal(t, d, 1)};
+        if (all[i].gains) h.q_gain = put_mat(t, WANE_BF16, 1, d, 0, gain[0]);
+        if (all[i].gains) h.k_gain = put_mat(t, WANE_F32, 1, d, 0, gain[1]);
+        h.eps = 1e-6f;
+        h.position = put_mat(t, WANE_I32, n, 1, 0, at);
+        h.frequency = put_mat(t, WANE_F32, 1, half, 0, f);
+        h.row = put_mat(t, WANE_I32, n, 1, 0, row);
+        for (int j = 0; j < 3; j++) {
+            int64_t cols = count[j] * d;
+            x[j] = normal(t, n * cols, 2);
+            in[j] = put_mat(t, all[i].type, n, cols, 0, x[j]);
+            want[j] = j ? normal(t, pool * cols, 1) : host_bytes(t, (size_t)(n * cols) * 8);
+            out[j] = j ? put_mat(t, all[i].pool, pool, cols, gap(cols, 3), want[j]) : in[0];
+            for (int64_t r = 0; r < n; r++) {
+                for (int64_t c = 0; c < count[j]; c++) {
+                    const double *from = x[j] + r * cols + c * d;
+                    double *to = want[j] + (j ? (int64_t)row[r] : r) * cols + c * d, sum = 0;
+                    for (int64_t l = 0; l < d; l++) sum += from[l] * from[l];
+                    bool normed = all[i].gains && j < 2;
+                    double scale = normed ? 1 / sqrt(sum / (double)d + (double)1e-6f) : 1;
+                    for (int64_t l = 0; l < half; l++) {
+                        float angle = j < 2 ? (float)at[r] * (float)f[l] : 0;
+                        double u = from[l] * scale * (normed ? gain[j][l] : 1);
+                        double v = from[l + half] * scale * (normed ? gain[j][l + half] : 1);
+                        to[l] = u * cos(angle) - v * sin(angle);
+                        to[l + half] = v * cos(angle) + u * sin(angle);
+                    }
+                }
+            }
+        }
+        h.q = in[0], h.k = in[1], h.v = in[2], h.keys = out[1], h.values = out[2];
+        assert_int_equal(t->k->heads(t->dev, &h), WANE_OK);
+        double limit = 3 * fmax(type_limit(all[i].type), type_limit(all[i].pool));
+        for (int j = 0; j < 3; j++) {
+            got[j] = get_mat(t, out[j]);
+            check_near(t, "heads", got[j], want[j], out[j].rows * out[j].cols, limit);
+        }
+        h.v.cols++;
+        assert_int_equal(t->k->heads(t->dev, &h), WANE_EARG);
         give_back(t);
     }
 }
@@ -125,6 +190,19 @@ static const attend_case attend_cases[] = {
      {{0, 500}, {510, 33}, {0, 1}}},
     {16, 2, 256, 260, 2, {{0, 1, 257, 0, 1}, {1, 2, 258, 0, 1}}, {{0, 257}}},
     {2, 2, 32, 64, 2, {{0, 0, 0, 0, 0}, {0, 31, 33, 0, 1}}, {{1, 32}}}, /* a run of none */
+    /* one token each, after much and after nothing */
+    {8,
+     2,
+     128,
+     1700,
+     3,
+     {{0, 1, 1690, 0, 3}, {2, 1, 1691, 2, 1}, {1, 1, 1692, 0, 0}},
+     {{0, 600}, {700, 801}, {40, 17}}},
+    /* a few tokens of each of two texts: more rows than one tile has */
+    {6, 2, 64, 600, 2, {{0, 7, 500, 0, 1}, {7, 3, 590, 1, 1}}, {{30, 333}, {0, 64}}},
+    /* prompts: one after a common start, one alone, one of none */
+    {4, 1, 128, 500, 3, {{0, 70, 100, 0, 1}, {70, 150, 300, 0, 0}, {220, 0, 0, 0, 0}}, {{3, 65}}},
+    {3, 1, 64, 400, 1, {{0, 130, 200, 0, 2}}, {{0, 64}, {100, 1}}},
 };
 
 /* One query row and head, over the rows that it sees. */
@@ -164,9 +242,11 @@ static void row_attend(target *t)
         bool fresh;
         double *want = wanted(t, n * own, &fresh), *score = host_bytes(t, (size_t)c->pool * 8);
         int *seen = host_bytes(t, (size_t)c->pool * sizeof(int));
-        wane_mat a = put_mat(t, type, n, own, 3, q), b = put_mat(t, type, c->pool, shared, 1, keys);
-        wane_mat v = put_mat(t, type, c->pool, shared, 5, values),
-                 y = put_mat(t, type, n, own, 1, NULL);
+        int64_t even = c->head_dim % 64 ? 0 : 8; /* rows that vectors may be read from */
+        wane_mat a = put_mat(t, type, n, own, even ? even : 3, q),
+                 b = put_mat(t, type, c->pool, shared, even ? even : 1, keys);
+        wane_mat v = put_mat(t, type, c->pool, shared, even ? 2 * even : 5, values),
+                 y = put_mat(t, type, n, own, even && c->heads != 6 ? 2 : 1, NULL);
         wane_attention how = {put_bytes(t, c->runs, sizeof c->runs),
                               put_bytes(t, c->spans, sizeof c->spans),
                               c->n_runs,
@@ -194,8 +274,9 @@ static void row_silu_mul(target *t)
             int64_t n = sizes[s][0] * sizes[s][1];
             double *gate = normal(t, n, 8), *up = normal(t, n, 1);
             if (n > 100) gate[3] = -200, gate[4] = 200, up[4] = 0.25;
-            wane_mat a = put_mat(t, float_types[i], sizes[s][0], sizes[s][1], 3, gate);
-            wane_mat b = put_mat(t, float_types[i], sizes[s][0], sizes[s][1], 1, up);
+            int64_t cols = sizes[s][1];
+            wane_mat a = put_mat(t, float_types[i], sizes[s][0], cols, gap(cols, 3), gate);
+            wane_mat b = put_mat(t, float_types[i], sizes[s][0], cols, gap(cols, 1), up);
             for (int64_t j = 0; j < n; j++) gate[j] = gate[j] / (1 + exp(-gate[j])) * up[j];
             RUN(t, silu_mul, a, a, b);
             check_near(t, "silu_mul", get_mat(t, a), gate, n, type_limit(float_types[i]));
@@ -214,7 +295,7 @@ static void row_argmax(target *t)
                 x[3 * v + v / 2] = NAN;
                 x[4 * v + v - 1] = x[4 * v + 1] = 100; /* equals: the lowest */
             }
-            wane_mat a = put_mat(t, float_types[i], n, v, 3, x),
+            wane_mat a = put_mat(t, float_types[i], n, v, gap(v, 3), x),
                      y = put_mat(t, WANE_I32, n, 1, 0, NULL);
             for (int64_t r = 0; r < n; r++)
                 for (int64_t j = v - 1; j >= 0; j--)
@@ -226,6 +307,14 @@ static void row_argmax(target *t)
             RUN(t, argmax, y, a);
             check_same(t, "argmax", get_mat(t, y), want, n, 0);
         }
+    }
+    give_back(t);
+    double *x = normal(t, 3 * 70000, 1), want[3] = {69999, -1, 20000}; /* rows for several blocks */
+    x[69999] = x[70000 * 2 + 20000] = x[70000 * 2 + 60000] = 50, x[70000 + 40000] = NAN;
+    wane_mat a = put_mat(t, WANE_BF16, 3, 70000, 0, x), y = put_mat(t, WANE_I32, 3, 1, 0, NULL);
+    for (int i = 0; i < 2; i++) {
+        RUN(t, argmax, y, a);
+        check_same(t, "argmax of long rows", get_mat(t, y), want, 3, 0);
     }
 }
 
@@ -246,7 +335,7 @@ static void row_log_prob(target *t)
             double *x = normal(t, n * v, 4), *id = host_bytes(t, (size_t)n * 8),
                    *want = host_bytes(t, (size_t)n * 8);
             for (int64_t r = 0; r < n; r++) id[r] = (double)pick(t, v);
-            wane_mat a = put_mat(t, float_types[i], n, v, 3, x),
+            wane_mat a = put_mat(t, float_types[i], n, v, gap(v, 3), x),
                      ids = put_mat(t, WANE_I32, n, 1, 0, id);
             wane_mat y = put_mat(t, WANE_F32, n, 1, 0, NULL);
             for (int64_t r = 0; r < n; r++)
@@ -268,8 +357,8 @@ static void row_divergence(target *t)
                    *want = host_bytes(t, (size_t)n * 8);
             for (int64_t j = 0; j < n * v; j++) q[j] += p[j];
             if (v > 30) p[1] = -INFINITY;
-            wane_mat a = put_mat(t, float_types[i], n, v, 3, p),
-                     b = put_mat(t, float_types[(i + 1) % 3], n, v, 1, q);
+            wane_mat a = put_mat(t, float_types[i], n, v, gap(v, 3), p),
+                     b = put_mat(t, float_types[(i + 1) % 3], n, v, gap(v, 1), q);
             wane_mat y = put_mat(t, WANE_F32, n, 1, 0, NULL);
             for (int64_t r = 0; r < n; r++) {
                 double lp = log_sum(p + r * v, v), lq = log_sum(q + r * v, v);
@@ -287,15 +376,8 @@ static void row_divergence(target *t)
 }
 
 const kernel_row kernel_rows_transformer[] = {
-    {"embed", row_rows},
-    {"rmsnorm", row_rmsnorm},
-    {"rope", row_rope},
-    {"store", row_rows},
-    {"attend", row_attend},
-    {"silu_mul", row_silu_mul},
-    {"take_rows", row_rows},
-    {"argmax", row_argmax},
-    {"log_prob", row_log_prob},
-    {"divergence", row_divergence},
-    {NULL, NULL},
+    {"embed", row_rows},        {"rmsnorm", row_rmsnorm},       {"rope", row_rope},
+    {"store", row_rows},        {"heads", row_heads},           {"attend", row_attend},
+    {"silu_mul", row_silu_mul}, {"take_rows", row_rows},        {"argmax", row_argmax},
+    {"log_prob", row_log_prob}, {"divergence", row_divergence}, {NULL, NULL},
 };
