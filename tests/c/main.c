@@ -25,6 +25,7 @@ static const struct {
     {"quantize", test_quantize},
     {"save", test_save},
     {"generate", test_generate},
+    {"parquet", test_parquet},
     {"tokenizer", test_tokenizer},
     {"device", test_device_group},
     {"kernels", test_kernels},

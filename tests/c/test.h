@@ -40,6 +40,7 @@ int test_quant(void);
 int test_quantize(void);
 int test_save(void);
 int test_generate(void);
+int test_parquet(void);
 int test_tokenizer(void);
 int test_device_group(void);
 int test_kernels(void);

@@ -3,7 +3,7 @@ local core = require "wane.core"
 local process = require "support.process"
 
 -- A folder may include what stands to its left, never to its right; within a folder all may.
-local order = { "kernels", "base", "tensor", "text", "model", "quant", "save", "hub", "bind", "host", "main" }
+local order = { "kernels", "base", "data", "tensor", "text", "model", "quant", "save", "hub", "bind", "host", "main" }
 local rank = {}
 for i, name in ipairs(order) do rank[name] = i end
 
