@@ -192,7 +192,7 @@ end
 
 -- Real questions, answers of a forced length.
 local function questions(name)
-  local records, tasks = require "wane.records", require "wane.tasks"
+  local tasks = require "wane.tasks"
   wane.device { name = o.device }
   local model <close> = wane.load(folder_of(name))
   local small <close> = wane.quantize(model, wane.rtn { bits = 4, group_size = o.group_size }, nil, { prove = false })
@@ -200,7 +200,7 @@ local function questions(name)
   local began, prompts, read, written = core.clock(), {}, 0, 0
   for _, set in ipairs { "arc", "squad_v2", "openmath" } do
     local task = tasks.get(set)
-    for i, record in ipairs((records.read(("%s/%s.test.jsonl"):format(o.data, set)))) do
+    for i, record in ipairs((tasks.read(o.data, task))) do
       if i > o.questions then break end
       local text = small.tokenizer:chat({ { role = "system", content = task.system },
                                           { role = "user", content = task.user(record) } },

@@ -6,7 +6,8 @@ local options = require "wane.options"
 local records = require "wane.records"
 
 local spec = {
-  { name = "file", kind = "string", doc = "JSONL with messages, text or prompt; or plain text, a prompt on each line" },
+  { name = "file", kind = "string",
+    doc = "JSONL, JSON or Parquet of records with messages, prompt or text; or plain text, a prompt on each line" },
   { name = "texts", kind = "list", doc = "texts, or lists of messages, instead of a file" },
   { name = "samples", kind = "integer", default = 128, least = 1, doc = "most records, spread evenly over the file" },
   { name = "tokens", kind = "integer", default = 512, least = 8, doc = "most tokens of a record; the rest is cut" },
@@ -15,6 +16,8 @@ local spec = {
   { name = "answer", kind = "number", default = 1.0, least = 0, most = 1000,
     doc = "how much an assistant's token counts, where all others count 1" },
   { name = "text", kind = "string", default = "text", doc = "name of the field that holds a raw text" },
+  { name = "plain", kind = "one of", choices = { "lines", "paragraphs", "file" }, default = "lines",
+    doc = "plain text: each line is a prompt, each paragraph a raw text, or the file one, cut into samples" },
   { name = "force", kind = "boolean", default = false, doc = "take a set that is too small to learn from" },
 }
 
@@ -29,6 +32,8 @@ local function fail(path, message, line)
                  message = line and ("%s:%d:1: %s"):format(path, line, message) or ("%s: %s"):format(path, message) }
 end
 
+local ANSWERS = { "completion", "response", "answer" } -- of a prompt: the first that is there
+
 local ROLES = { system = true, user = true, assistant = true, tool = true, developer = true }
 
 -- what is wrong with a list of messages, or nil
@@ -40,17 +45,23 @@ local function message_problem(list)
   end
 end
 
--- A JSON record -> { messages } or { text }; nil and what is wrong.
+local function present(value) return value ~= nil and value ~= core.json.null end
+
+-- A record -> { messages } or { text }; nil and what is wrong. A field that is null is not there.
 local function understand(record, text_field)
-  if record.messages ~= nil then
+  if present(record.messages) then
     local problem = message_problem(record.messages)
     if problem then return nil, problem end
     return { messages = record.messages }
   end
   if type(record.prompt) == "string" then
-    local answer = record.completion or record.response or record.answer
     local list = { { role = "user", content = record.prompt } }
-    if type(answer) == "string" then list[2] = { role = "assistant", content = answer } end
+    for _, name in ipairs(ANSWERS) do
+      if type(record[name]) == "string" then
+        list[2] = { role = "assistant", content = record[name] }
+        break
+      end
+    end
     return { messages = list }
   end
   if type(record[text_field]) == "string" then return { text = record[text_field] } end
@@ -62,7 +73,6 @@ local function strip(line) return (line:gsub("^%s+", ""):gsub("%s+$", "")) end
 -- stripped lines that are not empty
 local function lines_of(text)
   local list = {}
-  if text:sub(1, 3) == "\u{feff}" then text = text:sub(4) end
   for line in (text .. "\n"):gmatch("(.-)\n") do
     line = strip(line)
     if line ~= "" then list[#list + 1] = line end
@@ -70,17 +80,47 @@ local function lines_of(text)
   return list
 end
 
-local function read_file(o)
-  local lines = lines_of(core.files.read(o.file))
-  if #lines == 0 then fail(o.file, "no calibration texts: the file is empty") end
-  local hash = core.files.sha256(table.concat(lines, "\n"))
+-- what stands between empty lines
+local function paragraphs_of(text)
   local list = {}
-  if o.file:find("%.jsonl?$") or lines[1]:sub(1, 1) == "{" then
-    local problem_of = function(record) return select(2, understand(record, o.text)) end
-    for i, record in ipairs((records.read(o.file, problem_of))) do list[i] = understand(record, o.text) end
-  else
-    for i, line in ipairs(lines) do list[i] = { messages = { { role = "user", content = line } }, plain = true } end
+  text = text:gsub("\r\n", "\n"):gsub("\n[ \t]+%f[\n]", "\n")
+  for part in (text .. "\n\n"):gmatch("(.-)\n\n+") do
+    part = strip(part)
+    if part ~= "" then list[#list + 1] = part end
   end
+  return list
+end
+
+local function read_plain(o, text)
+  local list = {}
+  if o.plain == "lines" then
+    for i, line in ipairs(lines_of(text)) do
+      list[i] = { messages = { { role = "user", content = line } }, plain = true }
+    end
+  elseif o.plain == "paragraphs" then
+    for i, part in ipairs(paragraphs_of(text)) do list[i] = { text = part } end
+  else
+    list[1] = { text = strip(text), long = true }
+  end
+  return list
+end
+
+-- The set's hash is that of what its text says, whatever its line ends: of the stripped lines that are not empty.
+local function read_file(o)
+  local kind, text = records.open(o.file)
+  local hash
+  if kind == "parquet" then
+    hash = core.files.sha256_file(o.file)
+  else
+    local lines = lines_of(text)
+    if #lines == 0 then fail(o.file, "no calibration texts: the file is empty") end
+    hash = core.files.sha256(table.concat(lines, "\n"))
+    if kind == "text" then return read_plain(o, text), hash end
+  end
+  local problem_of = function(record) return select(2, understand(record, o.text)) end
+  local fields = table.move(ANSWERS, 1, #ANSWERS, 4, { "messages", "prompt", o.text })
+  local list = records.read(o.file, problem_of, fields)
+  for i, record in ipairs(list) do list[i] = understand(record, o.text) end
   return list, hash
 end
 
@@ -117,6 +157,7 @@ local function open(given)
   local list, hash
   if o.file then list, hash = read_file(o) else list, hash = read_texts(o) end
   local self = { file = o.file or "texts", hash = hash, count = #list, list = spread(list, o.samples) }
+  self.most = o.samples
   self.samples, self.tokens, self.weights, self.answer, self.force = #self.list, o.tokens, o.weights, o.answer, o.force
   return setmetatable(self, calibration)
 end
@@ -177,19 +218,34 @@ local function cut(list, most)
   return list
 end
 
+-- A long text's ids in pieces of the set's tokens, as many as it has samples.
+local function pieces(self, ids)
+  local list = {}
+  for first = 1, #ids, self.tokens do
+    list[#list + 1] = table.move(ids, first, math.min(first + self.tokens - 1, #ids), 1, {})
+  end
+  return spread(list, self.most)
+end
+
 --- The set's texts as tokens of a model.
 -- @return { ids, weights, file, hash, tokens }
 -- @error format where they are too few to learn from
 function calibration:bind(model)
   local tokenizer = model.tokenizer
   local bound = { ids = {}, weights = {}, file = self.file, hash = self.hash, tokens = 0 }
+  local function add(ids, weights)
+    if #ids < SHORTEST then return end
+    local n = #bound.ids + 1
+    bound.ids[n] = cut(ids, self.tokens)
+    bound.weights[n] = weights and cut(weights, self.tokens) or false
+    bound.tokens = bound.tokens + #bound.ids[n]
+  end
   for _, record in ipairs(self.list) do
     local ids, weights = tokenize(self, tokenizer, record)
-    if #ids >= SHORTEST then
-      local n = #bound.ids + 1
-      bound.ids[n] = cut(ids, self.tokens)
-      bound.weights[n] = weights and cut(weights, self.tokens) or false
-      bound.tokens = bound.tokens + #bound.ids[n]
+    if record.long then
+      for _, piece in ipairs(pieces(self, ids)) do add(piece) end
+    else
+      add(ids, weights)
     end
   end
   if #bound.ids == 0 or (bound.tokens < LEAST and not self.force) then

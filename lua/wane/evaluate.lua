@@ -6,13 +6,12 @@ local core = require "wane.core"
 local answers = require "wane.answers"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
-local records = require "wane.records"
 local statistics = require "wane.statistics"
 local tasks = require "wane.tasks"
 
 local spec = {
   { name = "tasks", kind = "list", default = tasks.names, doc = "question sets" },
-  { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl" },
+  { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl, .json or .parquet" },
   { name = "trunc_eval", kind = "integer", default = 0, doc = "the first so many records of each set; 0 or less: all" },
   { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
   { name = "batch", kind = "integer", default = 0, least = 0, doc = "answers at once; 0: as many as fit" },
@@ -34,7 +33,8 @@ local function hash(...) return core.files.sha256(table.concat({ ... }, "\0")) e
 -- Questions of one task: { task, record, id, key, line, user, prompt, prompt_ids }
 local function questions(run, task)
   local o, tokenizer = run.o, run.model.tokenizer
-  local list, lines = records.read(tasks.file(o.data, task.name), task.problem)
+  local list, lines, left = tasks.read(o.data, task)
+  run.left[#run.left + 1] = left
   local asked = {}
   for i = 1, o.trunc_eval > 0 and math.min(o.trunc_eval, #list) or #list do
     local record = list[i]
@@ -218,7 +218,8 @@ local function describe(run, result, sets)
   result.quantization = q and fingerprint.label(model) or nil
   result.layers = q and q.layers and q.layers[1] and q.layers or nil
   if o.calibration then result.overlap = overlap(o.calibration, sets) end
-  result.warnings = warnings(result)
+  local list = warnings(result)
+  result.warnings = table.move(run.left, 1, #run.left, #list + 1, list)
 end
 
 --- Asks a model the questions; greedy, one answer each, ended by the model, the closed box or max_tokens.
@@ -233,7 +234,8 @@ local function evaluate(model, given)
   local chosen, sets = {}, {}
   for i, name in ipairs(o.tasks) do chosen[i] = tasks.get(name, 3) end
   if not chosen[1] then error("wane.evaluate: tasks is empty", 2) end
-  local run = { model = model, o = o, weights = fingerprint.of(model), kept = kept_answers(o.samples), reused = 0 }
+  local run = { model = model, o = o, weights = fingerprint.of(model), kept = kept_answers(o.samples), reused = 0,
+                left = {} }
   for i, task in ipairs(chosen) do sets[i] = questions(run, task) end
   local result = { name = o.name or fingerprint.name(model), time = os.date("!%Y-%m-%dT%H:%M:%SZ"), tasks = {},
                    order = {}, peak_bytes = 0 }

@@ -17,7 +17,7 @@ local spec = {
   { name = "plans", kind = "list", default = {}, doc = "wane.awq { bits = 4 }, ...: what is done to each model" },
   { name = "calibration", kind = "table", doc = "of wane.calibration; methods that need no text do without" },
   { name = "tasks", kind = "list", default = tasks.names, doc = "question sets" },
-  { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl" },
+  { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl, .json or .parquet" },
   { name = "trunc_eval", kind = "integer", default = 0, doc = "the first so many records of each set; 0 or less: all" },
   { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
   { name = "out", kind = "string", default = "runs/study", doc = "folder of the run" },

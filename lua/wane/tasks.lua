@@ -6,11 +6,15 @@
 --   gold(record)            what is right, as shown in the samples
 --   judge(record, inside)   -> { answer, correct, ... } for a box's content; nil inside: no box, no point
 --   metrics(samples)        -> the set's own figures over judged samples
+--   fields                  names of what is read of a record; all unless given
+--   from_hub(record)        -> a record of the Hub's set of that name in the task's own shape; nil where it is none,
+--                              and why it must be left out where it is one that the task cannot ask
 -- An answer without a box is wrong, whatever is right; an abstention must be said.
 local core = require "wane.core"
 local answers = require "wane.answers"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
+local records = require "wane.records"
 local statistics = require "wane.statistics"
 
 local function with_context(record)
@@ -31,6 +35,22 @@ local arc = {
     .. "Answer only with the letter of the correct option inside \\boxed{}, like this: \\boxed{C}",
   user = with_context,
 }
+
+arc.fields = { "title", "question", "context", "answer", "id", "choices", "answerKey" }
+
+-- allenai/ai2_arc: { id, question, choices = { text, label }, answerKey }; labels may be digits
+function arc.from_hub(record)
+  local choices = record.choices
+  if type(choices) ~= "table" or type(choices.text) ~= "table" or type(choices.label) ~= "table"
+    or type(record.question) ~= "string" then return nil end
+  if #choices.text ~= #LETTERS then return nil, "do not have four options" end
+  local parts, answer = { record.question }, nil
+  for i, letter in ipairs(LETTERS) do
+    parts[i + 1] = letter .. ". " .. tostring(choices.text[i])
+    if choices.label[i] == record.answerKey then answer = letter end
+  end
+  return { title = record.id, question = table.concat(parts, " "), answer = answer }
+end
 
 function arc.problem(record)
   return text_field(record, "question")
@@ -66,6 +86,14 @@ local boolq = {
     .. "Answer only with True or False inside \\boxed{}, like this: \\boxed{True}",
   user = with_context,
 }
+
+boolq.fields = { "title", "question", "context", "answer", "passage" }
+
+-- google/boolq: { question, answer, passage }
+function boolq.from_hub(record)
+  if type(record.passage) ~= "string" then return nil end
+  return { title = record.title, question = record.question, context = record.passage, answer = record.answer }
+end
 
 local function truth(value)
   if type(value) == "boolean" then return value end
@@ -116,6 +144,9 @@ local squad = {
     .. "Put your answer inside \\boxed{}, like this: \\boxed{Einstein}",
   user = with_context,
 }
+
+-- rajpurkar/squad_v2 is in this shape: { id, title, context, question, answers = { text, answer_start } }
+squad.fields = { "title", "question", "context", "answer", "answers" }
 
 -- a record's right answers: "" or an empty list is unanswerable
 local function golds(record)
@@ -196,6 +227,16 @@ local function gold_number(record)
   return type(answer) == "string" and answers.number(answer) or nil
 end
 
+openmath.fields = { "title", "question", "context", "answer", "problem", "expected_answer" }
+
+-- nvidia/OpenMathInstruct-2: { problem, generated_solution, expected_answer, problem_source }
+function openmath.from_hub(record)
+  if type(record.problem) ~= "string" then return nil end
+  local own = { question = record.problem, answer = record.expected_answer }
+  if not gold_number(own) then return nil, "have an answer that is no number" end
+  return own
+end
+
 function openmath.problem(record)
   return text_field(record, "question") or (not gold_number(record) and "answer must be a number") or nil
 end
@@ -245,17 +286,48 @@ function tasks.get(name, level)
     or "; there are " .. table.concat(tasks.names, ", ")), level or 2)
 end
 
---- The file of a set in a folder: the first of DIR/TASK.test.jsonl and DIR/TASK.jsonl that is there.
+local ENDINGS = { ".test.jsonl", ".jsonl", ".test.json", ".json", ".test.parquet", ".parquet" }
+
+--- The file of a set in a folder: DIR/TASK.test.jsonl, or TASK.jsonl, or either as .json or .parquet.
 -- @return string
--- @error io naming both
+-- @error io naming the first two
 function tasks.file(dir, name)
-  for _, ending in ipairs { ".test.jsonl", ".jsonl" } do
+  for _, ending in ipairs(ENDINGS) do
     local path = ("%s/%s%s"):format(dir, name, ending)
     if core.files.kind(path) == "file" then return path end
   end
   options.fail { code = "io", op = "evaluate", path = dir,
-                 message = ("no %s.test.jsonl or %s.jsonl in %s; name the folder with data ="):format(name, name,
-                   fingerprint.shown(dir)) }
+                 message = ("no %s.test.jsonl or %s.jsonl in %s, nor .json or .parquet; name the folder with data =")
+                   :format(name, name, fingerprint.shown(dir)) }
+end
+
+--- A set's records in the task's own shape, each with its number beside it. Those that the task cannot ask are left
+-- out, which happens to records of the Hub's shape alone.
+-- @return table[], integer[], string or nil  what was left out
+-- @error io, format with the file and the place
+function tasks.read(dir, task)
+  local path, shaped = tasks.file(dir, task.name), {}
+  local given, numbers = records.read(path, function(record)
+    local own, out = nil, nil
+    if task.from_hub then own, out = task.from_hub(record) end
+    shaped[record] = own or out or record
+    return not out and task.problem(own or record) or nil
+  end, task.fields)
+  local list, places, out, why = {}, {}, 0, nil
+  for i, record in ipairs(given) do
+    local own = shaped[record]
+    if type(own) == "string" then
+      out, why = out + 1, own
+    else
+      list[#list + 1], places[#places + 1] = own, numbers[i]
+    end
+  end
+  if out == 0 then return list, places end
+  local left = ("%d of %d records of %s %s and are left out"):format(out, #given, task.name, why)
+  if not list[1] then
+    options.fail { code = "format", op = "evaluate", path = path, message = fingerprint.shown(path) .. ": " .. left }
+  end
+  return list, places, left
 end
 
 return tasks

@@ -67,6 +67,29 @@ describe("a calibration file", function()
     assert.equal(10, #wane.calibration({ file = path, samples = 11 }).list)
   end)
 
+  it("may be JSON, and null is nothing", function()
+    local c = wane.calibration { file = file("list.json", [=[[{"prompt": "c", "completion": null, "messages": null, "answer": "d"},
+      {"text": "f", "prompt": null}]]=]) }
+    assert.same({ { role = "user", content = "c" }, { role = "assistant", content = "d" } }, c.list[1].messages)
+    assert.equal("f", c.list[2].text)
+    assert.matches("odd%.json: record 2: a record needs", format_error(wane.calibration, { file = file("odd.json", '[{"text":"a"},{}]') }))
+  end)
+
+  it("of plain text is a prompt a line, texts between empty lines, or one text", function()
+    local path = file("book.txt", "\u{feff}One line,\r\nanother.\r\n  \r\n\r\n  The second part.\n")
+    local function texts(plain)
+      local found = {}
+      for i, r in ipairs(wane.calibration { file = path, plain = plain }.list) do
+        found[i] = r.text or r.messages[1].content
+      end
+      return found
+    end
+    assert.same({ "One line,", "another.", "The second part." }, texts "lines")
+    assert.same({ "One line,\nanother.", "The second part." }, texts "paragraphs")
+    assert.equal(1, #texts "file")
+    assert.error_matches(function() texts "words" end, "paragraphs")
+  end)
+
   it("that is broken says file, line and column", function()
     local good = [[{"text": "a"}]]
     local message = format_error(wane.calibration, { file = file("broken.jsonl", good .. "\n" .. [[{"text": "b",}]]) })
@@ -142,6 +165,18 @@ describe("bound to a model", function()
     local bound = c:bind(model)
     assert.equal(20, #bound.ids[1])
     assert.equal(20, bound.tokens)
+  end)
+
+  it("a file that is one text is cut into samples, spread over it", function()
+    local path = file("long.txt", ("many words and 99 more\n"):rep(200))
+    local whole = model.tokenizer:encode(wane.calibration { file = path, plain = "file" }.list[1].text, { special = true })
+    local bound = wane.calibration({ file = path, plain = "file", samples = 4, tokens = 20, force = true }):bind(model)
+    assert.equal(4, #bound.ids)
+    assert.equal(80, bound.tokens)
+    local all = wane.calibration({ file = path, plain = "file", samples = 10000, tokens = 20, force = true }):bind(model)
+    assert.is_true(#whole - all.tokens < 8) -- what is left at the end is too short
+    assert.same(table.move(whole, 1, 20, 1, {}), all.ids[1])
+    assert.same(table.move(whole, 21, 40, 1, {}), all.ids[2])
   end)
 
   it("a set that is too small says what it has, unless forced", function()

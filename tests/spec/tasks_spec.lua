@@ -91,3 +91,65 @@ describe("openmath", function()
     assert.is_true(tasks.openmath.judge({ answer = "1,008" }, "1008").correct)
   end)
 end)
+
+describe("records of the Hub's sets", function()
+  local process = require "support.process"
+  local core = require("wane").core
+  local dir = process.folder()
+  teardown(function() os.execute("rm -r " .. dir) end)
+
+  local function read(name, lines)
+    core.files.write(("%s/%s.jsonl"):format(dir, name), table.concat(lines, "\n"))
+    return tasks.read(dir, tasks[name])
+  end
+
+  local function choices(labels, key, count)
+    local texts = {}
+    for i = 1, count or 4 do texts[i] = '"t' .. i .. '"' end
+    return ([[{"id":"x","question":"q?","choices":{"text":[%s],"label":[%s]},"answerKey":"%s"}]]):format(
+      table.concat(texts, ","), labels, key)
+  end
+
+  it("become questions with letters, whatever the labels", function()
+    local list = read("arc", { choices([["A","B","C","D"]], "C"), choices([["1","2","3","4"]], "2") })
+    assert.same({ question = "q? A. t1 B. t2 C. t3 D. t4", answer = "C", title = "x" }, list[1])
+    assert.equal("B", list[2].answer)
+  end)
+
+  it("without four options are left out and counted", function()
+    local five = choices([["A","B","C","D","E"]], "E", 5)
+    local list, lines, left = read("arc", { five, choices([["A","B","C","D"]], "A"), five })
+    assert.same({ 1, 2 }, { #list, lines[1] })
+    assert.equal("2 of 3 records of arc do not have four options and are left out", left)
+    local ok, err = pcall(read, "arc", { five })
+    assert.is_false(ok)
+    assert.matches("arc%.jsonl: 1 of 1 records", err.message)
+  end)
+
+  it("with a key that is no label are wrong", function()
+    local ok, err = pcall(read, "arc", { choices([["A","B","C","D"]], "A"), choices([["A","B","C","D"]], "E") })
+    assert.is_false(ok)
+    assert.matches("arc%.jsonl:2:1: answer must be A to D", err.message)
+  end)
+
+  it("of boolq, squad_v2 and openmath are understood", function()
+    local yes = read("boolq", { [[{"question":"is it","answer":true,"passage":"p"}]] })[1]
+    assert.same({ "Context: p\n\nQuestion: is it", true }, { tasks.boolq.user(yes), tasks.boolq.gold(yes) })
+    local squad = read("squad_v2", { [[{"title":"t","context":"c","question":"q","answers":{"text":["a","b"],"answer_start":[1,2]}}]],
+                                     [[{"context":"c","question":"q","answers":{"text":[],"answer_start":[]}}]] })
+    assert.same({ "a", "" }, { tasks.squad_v2.gold(squad[1]), tasks.squad_v2.gold(squad[2]) })
+    local list, lines, left = read("openmath", { [[{"problem":"2+2?","generated_solution":"s","expected_answer":"4"}]],
+                                                 [[{"problem":"x?","expected_answer":"x + y"}]] })
+    assert.same({ question = "2+2?", answer = "4" }, list[1])
+    assert.same({ 1, 1 }, { #list, #lines })
+    assert.equal("1 of 2 records of openmath have an answer that is no number and are left out", left)
+  end)
+
+  it("that are left out are told with the result", function()
+    local wane = require "wane"
+    read("arc", { choices([["A","B","C","D","E"]], "E", 5), choices([["A","B","C","D"]], "A") })
+    local model <close> = wane.load "examples/models/lune-1m"
+    local result = wane.evaluate(model, { tasks = { "arc" }, data = dir, max_tokens = 4 })
+    assert.matches("1 of 2 records of arc do not have four options", result.warnings[#result.warnings], 1, true)
+  end)
+end)

@@ -46,7 +46,10 @@ return {
     { name = "method", kind = "one of", choices = names_of(methods), default = "gptq", doc = "how" },
     { name = "src", kind = "string", required = true, doc = "folder of the model, or a hub id" },
     { name = "dst", kind = "string", required = true, doc = "folder to write; must not be there yet" },
-    { name = "calib", kind = "string", doc = "calibration chats (JSONL) or text, one prompt a line" },
+    { name = "calib", kind = "string",
+      doc = "calibration set: JSONL, JSON or Parquet of chats, prompts or texts; or text, one prompt a line" },
+    { name = "calib_plain", kind = "one of", choices = { "lines", "paragraphs", "file" }, default = "lines",
+      doc = "plain text: each line a prompt, each paragraph a raw text, or the file one, cut into samples" },
     { name = "bits", kind = "one of", choices = methods.rtn.options.bits.choices, default = 4,
       doc = "how many each weight keeps" },
     { name = "group_size", kind = "one of", choices = methods.rtn.options.group_size.choices,
@@ -65,7 +68,7 @@ return {
     formats.check_destination(o.dst)
     local device = wane.device { name = o.device, memory = o.memory }
     local model <close> = wane.load(o.src)
-    local calibration = o.calib and wane.calibration { file = o.calib }
+    local calibration = o.calib and wane.calibration { file = o.calib, plain = o.calib_plain }
     local function say_plan(bytes)
       wane.progress.say(("%s: at most %s of %s"):format(device.name, wane.bytes(bytes),
         wane.bytes(device.memory or device.total)))
