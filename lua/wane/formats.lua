@@ -1,13 +1,33 @@
---- Saving a quantized model, with its report beside it.
+--- Saving a quantized model, with its report beside it; and from one format to another.
 local core = require "wane.core"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
 
 local formats = {}
 
-formats.spec = {
-  { name = "format", kind = "string", default = "compressed-tensors", doc = "how the codes lie in the files" },
+--- Names of the formats that codes are written in; "dense" is none of them, but what save and convert write besides.
+formats.names = {}
+for i, packing in ipairs(core.save.formats()) do formats.names[i] = packing.name end
+
+local every = table.move(formats.names, 1, #formats.names, 1, {})
+every[#every + 1] = "dense"
+
+local shared = {
+  { name = "dtype", kind = "one of", choices = { "bf16", "f16", "f32" },
+    doc = "of a dense model's weights; the embedding's unless given" },
+  { name = "round_scales", kind = "boolean", default = false,
+    doc = "round scales that the format has no numbers for, instead of refusing" },
   { name = "shard_bytes", kind = "bytes", default = 5000000000, doc = "most bytes of one weight file" },
+}
+
+formats.spec = {
+  { name = "format", kind = "one of", choices = every, doc = "how the codes lie in the files; the plan's unless given" },
+  table.unpack(shared),
+}
+
+formats.convert_spec = {
+  { name = "format", kind = "one of", choices = every, required = true, doc = "how the codes will lie in the files" },
+  table.unpack(shared),
 }
 
 --- Refuses a folder that is there already: asked before hours of work, and again by what writes.
@@ -20,58 +40,70 @@ function formats.check_destination(dir)
   end
 end
 
+-- what is written beside the weights: all that is known of how they were made
+local function report_of(q, format)
+  local report = {}
+  for key, value in pairs(q) do
+    if key ~= "plan" and key ~= "dir" then report[key] = value end
+  end
+  report.wane, report.plan, report.format = core.version, q.plan and tostring(q.plan), format
+  return core.json.encode(report, { indent = 1 }) .. "\n"
+end
+
+local function write(model, dir, o, format)
+  local bytes, rounded, worst = core.save.write(model, dir, {
+    format = format, dtype = o.dtype, round = o.round_scales, shard_bytes = o.shard_bytes,
+    report = format ~= "dense" and report_of(model.quantization, format) or nil,
+  })
+  return { dir = dir, format = format, bytes = bytes, bits_per_weight = 8 * bytes / model.parameters,
+           rounded = rounded, largest_change = worst }
+end
+
 --- Writes a quantized model to a folder that is not there yet, reads it back and compares before it gets its name.
--- Config, tokenizer and chat template go along; the report of every layer lies beside them in wane.json.
+-- Config, tokenizer and chat template go along; the report of every layer lies beside them in wane.json. Codes are
+-- written as they are: what the format cannot hold is refused, with the reason and the format that can.
 -- @param model a quantized model
 -- @param dir string
--- @param given { format = "compressed-tensors", shard_bytes = "5GB" }
--- @return { dir, bytes, bits_per_weight }
+-- @param given { format = "awq", shard_bytes = "5GB" }; the format that the plan named unless given
+-- @return { dir, format, bytes, bits_per_weight, rounded, largest_change }
 -- @error io (also where the folder is there already), unsupported, oom
 function formats.save(model, dir, given)
   local o = options.check(formats.spec, given or {}, "model:save")
   local q = model.quantization
   if not q then error("model:save saves quantized models; this one is as it was loaded", 2) end
-  local report = {}
-  for key, value in pairs(q) do
-    if key ~= "plan" and key ~= "dir" then report[key] = value end
+  return write(model, dir, o, o.format or q.format or "compressed-tensors")
+end
+
+--- Writes a quantized folder in another format, or dense: the weights that its codes stand for, for programs that know
+-- no codes. Between formats not a weight changes; rounding to a dense type is told in the result.
+-- @param source a folder
+-- @param dir the folder to write; not there yet
+-- @param given { format = "awq", dtype, round_scales, shard_bytes }
+-- @return { dir, format, bytes, bits_per_weight, rounded, largest_change }
+-- @error io, format, unsupported (the format cannot hold these codes, or not without rounding), oom
+-- @usage wane.convert("out/model_gptq", "out/model_awq", { format = "awq" })
+function formats.convert(source, dir, given)
+  local o = options.check(formats.convert_spec, given or {}, "wane.convert")
+  formats.check_destination(dir)
+  local model <close> = require "wane.load"(source)
+  if not model.quantization then
+    options.fail { code = "unsupported", op = "convert", path = source,
+                   message = fingerprint.shown(source) .. " is not quantized: there are no codes to convert; "
+                     .. "wane quantize makes some" }
   end
-  report.wane, report.plan = core.version, tostring(q.plan)
-  local bytes = core.save.write(model, dir, {
-    format = o.format, shard_bytes = o.shard_bytes, report = core.json.encode(report, { indent = 1 }) .. "\n",
-  })
-  return { dir = dir, bytes = bytes, bits_per_weight = 8 * bytes / model.parameters }
+  return write(model, dir, o, o.format)
 end
 
 -- What a folder's wane.json says of how its model was made; nil where there is none.
-local function report_of(dir)
+local function kept_report(dir)
   local path = dir .. "/wane.json"
   if core.files.kind(path) ~= "file" then return nil end
-  return core.json.load(path)
-end
-
--- columns of a matrix by its name
-local function columns_of(config, matrix)
-  if matrix:find("down_proj$") then return math.tointeger(config.intermediate_size) end
-  local heads = config.num_attention_heads * (config.head_dim or config.hidden_size // config.num_attention_heads)
-  return math.tointeger(matrix:find("o_proj$") and heads or config.hidden_size)
-end
-
--- The grid as the stored tensors of the first layer show it, not what the config claims. Whole rows are told apart from
--- a group as wide as some matrices by every matrix having one scale a row.
-local function stored_grid(model)
-  local grid = { bits = 8, group_size = -1, symmetric = true, activation_bits = 8 }
-  for _, w in ipairs(model:weights()) do
-    local matrix, part = w.name:match("layers%.0%.(.+_proj)%.([%l_]+)$")
-    local k = matrix and columns_of(model.config, matrix)
-    if part == "weight_packed" then
-      grid.bits, grid.activation_bits = 32 * w.shape[2] // k, 16
-    elseif part == "weight_scale" and w.shape[2] > 1 then
-      grid.group_size = k // w.shape[2]
-    elseif part == "weight_zero_point" then
-      grid.symmetric = false
-    end
+  local report = core.json.load(path)
+  if type(report) ~= "table" then
+    options.fail { code = "format", op = "load", path = path,
+                   message = fingerprint.shown(path) .. " is not a report of wane's; remove it" }
   end
-  return grid
+  return report
 end
 
 -- as a model that was only just made calls it (runtime/quant/quant.c)
@@ -85,9 +117,10 @@ end
 -- @param model a model opened from a folder
 -- @return table or nil  nil where the model is not quantized
 function formats.quantization(model)
-  if not model.config.quantization_config or model.config.quantization_config == core.json.null then return nil end
-  local q = report_of(model.dir) or { layers = core.json.array {} }
-  for key, value in pairs(stored_grid(model)) do q[key] = value end
+  local grid = core.save.grid(model)
+  if not grid then return nil end
+  local q = kept_report(model.dir) or { layers = core.json.array {} }
+  for key, value in pairs(grid) do q[key] = value end
   q.method = q.method or "unknown"
   q.label, q.dir = label_of(q.method, q), model.dir
   return q

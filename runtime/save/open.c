@@ -50,38 +50,38 @@ static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **
     return s;
 }
 
-/* Bytes of a matrix's zero points on the device, one each, where the file packs them: as many as
- * scales. */
-static uint64_t zero_bytes(const wane_checkpoint *c, const char *name, const char *end)
+static uint64_t entry_bytes(const wane_checkpoint *c, const char *name)
 {
-    char scale[WANE_NAME];
-    snprintf(scale, sizeof scale, "%.*s.weight_scale", (int)(end - name), name);
-    const wane_entry *entry = wane_checkpoint_find(c, scale, NULL);
-    return entry && entry->rank == 2 ? (uint64_t)entry->shape[0] * (uint64_t)entry->shape[1] : 0;
+    char weight[WANE_NAME + 8];
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    const wane_entry *t = wane_checkpoint_find(c, weight, NULL);
+    return t ? t->end - t->begin : 0;
 }
 
-/* From the headers: what lies in the file under a prefix is what lies on the device, but for the
- * zero points and the shapes, which are not needed there. */
-static uint64_t bytes_under(const wane_checkpoint *c, const char *prefix)
+/* What a matrix takes on the device, from the headers: its codes with their grid as wane keeps
+ * them, whatever else the file has. */
+static uint64_t matrix_bytes(const packed *p, const char *name, int64_t m, int64_t k)
 {
-    size_t length = strlen(prefix);
-    uint64_t bytes = 0;
-    for (size_t t = 0; t < c->count; t++) {
-        const wane_entry *entry = c->tensor[t].entry;
-        if (strncmp(entry->name, prefix, length)) continue;
-        const char *end = strrchr(entry->name, '.');
-        if (!strcmp(end, ".weight_zero_point"))
-            bytes += zero_bytes(c, entry->name, end);
-        else if (strcmp(end, ".weight_shape"))
-            bytes += entry->end - entry->begin;
-    }
-    return bytes;
+    wane_packed_about a;
+    if (!p->packing->holds(p->checkpoint, name)) return entry_bytes(p->checkpoint, name);
+    if (p->packing->inspect(p->checkpoint, name, m, k, &a, NULL)) return 0;
+    uint64_t each =
+        wane_dtype_bytes(a.scale) + (a.zero == WANE_DTYPES ? 0 : wane_dtype_bytes(a.zero));
+    return (uint64_t)m * (4 * (uint64_t)wane_words_for(k, a.bits) + each * (uint64_t)(k / a.group));
 }
 
 static uint64_t packed_bytes(void *self, int i)
 {
-    char prefix[WANE_NAME];
-    return bytes_under(((packed *)self)->checkpoint, wane_layer_name(prefix, i, ""));
+    const packed *p = self;
+    uint64_t bytes = wane_layer_plain_bytes(p->checkpoint, i);
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        char name[WANE_NAME];
+        int64_t m, k;
+        matrix_name(name, i, id);
+        wane_linear_shape(&p->checkpoint->config, id, &m, &k);
+        bytes += matrix_bytes(p, name, m, k);
+    }
+    return bytes;
 }
 
 static wane_status packed_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
@@ -100,7 +100,9 @@ static wane_status packed_head(void *self, wane_device *d, wane_linear *out, wan
 
 static uint64_t packed_head_bytes(void *self)
 {
-    return bytes_under(((packed *)self)->checkpoint, "lm_head.");
+    const packed *p = self;
+    const wane_config *c = &p->checkpoint->config;
+    return matrix_bytes(p, "lm_head", c->vocabulary, c->hidden);
 }
 
 static void packed_release(void *self)
@@ -116,7 +118,8 @@ static wane_status inspect(const wane_checkpoint *c, const wane_packing *packing
                            int64_t m, int64_t k, wane_err *e)
 {
     char dense[WANE_NAME + 8], is[128];
-    if (packing->holds(c, name)) return packing->inspect(c, name, m, k, e);
+    wane_packed_about about;
+    if (packing->holds(c, name)) return packing->inspect(c, name, m, k, &about, e);
     snprintf(dense, sizeof dense, "%s.weight", name);
     const wane_entry *t = wane_checkpoint_find(c, dense, NULL);
     if (t && wane_entry_floating(t) && t->rank == 2 && t->shape[0] == m && t->shape[1] == k)
@@ -157,6 +160,53 @@ static wane_status open_packed(wane_checkpoint *c, const wane_packing *packing, 
                                (wane_layer_source){packed_layer, packed_bytes, packed_head,
                                                    packed_head_bytes, packed_release, p},
                                d, host, out, e);
+}
+
+static wane_status join(const wane_checkpoint *c, const wane_packing *packing, const char *name,
+                        int64_t m, int64_t k, wane_packed_grid *g, wane_err *e)
+{
+    wane_packed_about a;
+    if (!packing->holds(c, name)) return WANE_OK;
+    wane_status s = packing->inspect(c, name, m, k, &a, e);
+    if (s) return s;
+    bool rows = a.group == k && (!g->bits || g->group == -1);
+    *g = (wane_packed_grid){.bits = a.bits,
+                            .act_bits = a.act_bits,
+                            .group = rows ? -1 : a.group,
+                            .symmetric = a.zero == WANE_DTYPES};
+    return WANE_OK;
+}
+
+wane_status wane_checkpoint_grid(const wane_checkpoint *c, const wane_packing **packing,
+                                 wane_packed_grid *g, wane_err *e)
+{
+    const json_t *config = wane_config_quantization(&c->config);
+    wane_status s = WANE_OK;
+    memset(g, 0, sizeof *g);
+    *packing = config ? wane_packing_for(config) : NULL;
+    for (int id = 0; *packing && id < WANE_LINEARS && !s; id++) {
+        char name[WANE_NAME];
+        int64_t m, k;
+        matrix_name(name, 0, id);
+        wane_linear_shape(&c->config, id, &m, &k);
+        s = join(c, *packing, name, m, k, g, e);
+    }
+    return s;
+}
+
+wane_status wane_config_check(const wane_config *c, const wane_packing *packing,
+                              const wane_packed_grid *g, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        char name[WANE_NAME];
+        int64_t m, k;
+        matrix_name(name, 0, id);
+        wane_linear_shape(c, id, &m, &k);
+        s = wane_packing_check(packing, g, name, m, k, e);
+    }
+    if (s || !g->head) return s;
+    return wane_packing_check(packing, g, "lm_head", c->vocabulary, c->hidden, e);
 }
 
 wane_status wane_model_open(const char *dir, wane_device *d, wane_device *host, wane_model **out,

@@ -29,6 +29,24 @@ const wane_packing *wane_packing_for(const json_t *quantization_config)
     return NULL;
 }
 
+wane_status wane_packing_check(const wane_packing *p, const wane_packed_grid *g, const char *matrix,
+                               int64_t m, int64_t k, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    char why[sizeof e->message];
+    wane_err inner;
+    if (g->fractional && p->zeros != WANE_ZEROS_FLOAT)
+        s = wane_fail(&inner, WANE_EUNSUPPORTED,
+                      "stores whole zero points and these are fractions: format hqq holds them, or "
+                      "quantize with zero = \"integer\"");
+    else if (p->check)
+        s = p->check(g, m, k, &inner);
+    if (!s) return WANE_OK;
+    snprintf(why, sizeof why, "%s", inner.message);
+    wane_fail(e, s, "%s: format %s %s", matrix, p->name, why);
+    return wane_err_at(e, "save", matrix, NULL);
+}
+
 wane_status wane_parts_add(wane_parts *p, const char *prefix, const char *suffix, wane_tensor *t,
                            wane_err *e)
 {
@@ -47,6 +65,18 @@ wane_status wane_parts_add(wane_parts *p, const char *prefix, const char *suffix
 no_memory:
     wane_tensor_release(t);
     return wane_fail(e, WANE_EOOM, "no memory to note the tensor %s", prefix);
+}
+
+wane_status wane_parts_add_copy(wane_parts *p, const char *prefix, const char *suffix,
+                                wane_dtype dtype, int rank, const int64_t *shape, const void *bytes,
+                                wane_device *host, wane_err *e)
+{
+    wane_tensor *t = NULL;
+    wane_status s = wane_tensor_new(host, dtype, rank, shape, &t, e);
+    if (!s) s = wane_tensor_put(t, bytes, e);
+    if (!s) return wane_parts_add(p, prefix, suffix, t, e);
+    wane_tensor_release(t);
+    return s;
 }
 
 void wane_parts_clear(wane_parts *p)

@@ -24,6 +24,8 @@ static const struct {
     {"quant", test_quant},
     {"quantize", test_quantize},
     {"save", test_save},
+    {"formats", test_formats},
+    {"stored", test_stored},
     {"generate", test_generate},
     {"parquet", test_parquet},
     {"tokenizer", test_tokenizer},

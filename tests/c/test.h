@@ -39,6 +39,8 @@ int test_tensor(void);
 int test_quant(void);
 int test_quantize(void);
 int test_save(void);
+int test_formats(void);
+int test_stored(void);
 int test_generate(void);
 int test_parquet(void);
 int test_tokenizer(void);

@@ -10,10 +10,10 @@
 
 #include "runtime/base/files.h"
 #include "runtime/quant/kept.h"
-#include "runtime/save/save.h"
 #include "tests/c/faults.h"
 #include "tests/c/files.h"
 #include "tests/c/models.h"
+#include "tests/c/packed.h"
 
 /* ---- bits ---- */
 
@@ -51,89 +51,11 @@ static void bits(void **state)
     }
 }
 
-/* ---- models ---- */
-
-typedef struct {
-    int bits;
-    int64_t group;
-    bool symmetric;
-    int act_bits;
-} grid;
-
-static void encode(wane_linear *p, grid g)
-{
-    wane_device *d = wane_tensor_device(p->weight);
-    wane_mat none = {0};
-    wane_err e;
-    wane_tensor *w;
-    assert_int_equal(wane_tensor_copy_to(p->weight, d, WANE_F32, &w, &e), WANE_OK);
-    if (wane_quantized_new(d, w->shape[0], w->shape[1], g.bits, g.group, g.act_bits, WANE_BF16,
-                           g.symmetric ? WANE_DTYPES : WANE_U8, &p->quantized, &e))
-        fail_msg("%s", e.message);
-    wane_qmat q = wane_quantized_mat(p->quantized);
-    assert_int_equal(WANE_CALL(d, &e, fit_grid, q, wane_tensor_mat(w), none), WANE_OK);
-    assert_int_equal(WANE_CALL(d, &e, encode, q, wane_tensor_mat(w)), WANE_OK);
-    wane_tensor_release(p->weight);
-    wane_tensor_release(w);
-    p->weight = NULL;
-}
-
-/* A tiny model of the family with codes on that grid; its head too where it has one. */
-static wane_model *quantized_model(const char *family, wane_device *d, grid g)
-{
-    char path[64];
-    wane_layer *layer[8];
-    wane_err e;
-    wane_linear head = {0};
-    snprintf(path, sizeof path, "tests/reference/tiny/%s", family);
-    wane_model *m = test_model_open(path, d), *out;
-    int count = (int)m->config->layers;
-    for (int i = 0; i < count; i++) {
-        assert_int_equal(wane_model_layer(m, i, &layer[i], &e), WANE_OK);
-        for (int id = 0; id < WANE_LINEARS; id++) encode(&layer[i]->linear[id], g);
-    }
-    if (!m->config->tied) {
-        assert_int_equal(wane_head_read_dense(m->checkpoint, d, &head, &e), WANE_OK);
-        encode(&head, g);
-    }
-    if (wane_model_keep(m, layer, count, head.quantized, &out, &e)) fail_msg("%s", e.message);
-    for (int i = 0; i < count; i++) wane_layer_release(layer[i]);
-    wane_linear_clear(&head);
-    wane_model_release(m);
-    return out;
-}
-
-static wane_save_options plain_options(void)
-{
-    return (wane_save_options){.packing = wane_packing_find("compressed-tensors")};
-}
-
-static wane_model *reopen(const char *dir, wane_device *d)
-{
-    wane_model *m;
-    wane_err e;
-    if (wane_model_open(dir, d, d, &m, &e)) fail_msg("%s", e.message);
-    return m;
-}
-
-static void same_layers(wane_model *a, wane_model *b)
-{
-    wane_err e;
-    char different[WANE_NAME];
-    assert_int_equal(a->config->layers, b->config->layers);
-    for (int i = 0; i < (int)a->config->layers; i++) {
-        wane_layer *x, *y;
-        assert_int_equal(wane_model_layer(a, i, &x, &e), WANE_OK);
-        assert_int_equal(wane_model_layer(b, i, &y, &e), WANE_OK);
-        if (!wane_layer_equal(x, y, different)) fail_msg("layer %d: %s differs", i, different);
-        wane_layer_release(x);
-        wane_layer_release(y);
-    }
-}
-
-static const grid GRIDS[] = {
-    {2, 32, false, 0}, {3, 32, false, 0}, {4, 32, false, 0}, {8, 32, false, 0}, {2, 32, true, 0},
-    {3, -1, true, 0},  {4, -1, false, 0}, {4, 32, true, 0},  {8, -1, true, 0},  {8, -1, true, 8},
+static const test_grid GRIDS[] = {
+    {2, 32, false, 0, WANE_BF16}, {3, 32, false, 0, WANE_BF16}, {4, 32, false, 0, WANE_BF16},
+    {8, 32, false, 0, WANE_BF16}, {2, 32, true, 0, WANE_BF16},  {3, -1, true, 0, WANE_BF16},
+    {4, -1, false, 0, WANE_BF16}, {4, 32, true, 0, WANE_BF16},  {8, -1, true, 0, WANE_BF16},
+    {8, -1, true, 8, WANE_BF16},
 };
 
 /* Every grid: the same codes and the same logits, bit by bit, and nothing left on the device. */
@@ -146,17 +68,17 @@ static void round_trips(void **state)
     wane_device *d = test_device(UINT64_MAX);
     uint64_t live = d->live;
     for (size_t i = 0; i < sizeof GRIDS / sizeof *GRIDS; i++) {
-        wane_model *m = quantized_model(families[i % 3], d, GRIDS[i]);
-        wane_save_options o = plain_options();
+        wane_model *m = test_quantized_model(families[i % 3], d, GRIDS[i], true);
+        wane_save_options o = test_save_options("compressed-tensors");
         wane_err e;
-        uint64_t bytes;
+        wane_saved told;
         struct stat about;
         const char *dir = test_path(folder, "out");
-        if (wane_save(m, dir, &o, &bytes, &e)) fail_msg("%s", e.message);
+        if (wane_save(m, dir, &o, &told, &e)) fail_msg("%s", e.message);
         assert_int_equal(stat(test_path(folder, "out/model.safetensors"), &about), 0);
-        assert_int_equal(bytes, about.st_size);
-        wane_model *back = reopen(dir, d);
-        same_layers(m, back);
+        assert_int_equal(told.bytes, about.st_size);
+        wane_model *back = test_reopen(dir, d);
+        test_same_layers(m, back);
         float *x = test_model_logits(m, ids, 6), *y = test_model_logits(back, ids, 6);
         assert_memory_equal(x, y, 6 * sizeof(float) * (size_t)m->config->vocabulary);
         free(x);
@@ -178,22 +100,23 @@ static void shards(void **state)
     (void)state;
     char *folder = test_folder();
     wane_device *d = test_device(UINT64_MAX);
-    wane_model *m = quantized_model("llama3", d, GRIDS[2]);
-    wane_save_options o = plain_options();
+    wane_model *m = test_quantized_model("llama3", d, GRIDS[2], true);
+    wane_save_options o = test_save_options("compressed-tensors");
     wane_err e;
-    uint64_t bytes, sum = 0;
+    wane_saved told;
+    uint64_t sum = 0;
     const char *dir = test_path(folder, "out");
     o.shard_bytes = 9000; /* the embedding alone has 40 KiB */
-    if (wane_save(m, dir, &o, &bytes, &e)) fail_msg("%s", e.message);
-    wane_model *back = reopen(dir, d);
-    same_layers(m, back);
+    if (wane_save(m, dir, &o, &told, &e)) fail_msg("%s", e.message);
+    wane_model *back = test_reopen(dir, d);
+    test_same_layers(m, back);
     assert_true(back->checkpoint->n_shards > 3);
     for (int i = 0; i < back->checkpoint->n_shards; i++) {
         const wane_safetensors *f = back->checkpoint->shard[i];
         assert_true(f->count == 1 || f->bytes - f->data <= o.shard_bytes);
         sum += f->bytes;
     }
-    assert_int_equal(bytes, sum);
+    assert_int_equal(told.bytes, sum);
     assert_int_equal(back->checkpoint->n_warnings, 0); /* total_size is right */
     wane_model_release(back);
     wane_model_release(m);
@@ -206,35 +129,35 @@ static void refused_places(void **state)
     (void)state;
     char *folder = test_folder(), inside[4096];
     wane_device *d = test_device(UINT64_MAX);
-    wane_model *m = quantized_model("qwen3", d, GRIDS[2]);
-    wane_save_options o = plain_options();
+    wane_model *m = test_quantized_model("qwen3", d, GRIDS[2], true);
+    wane_save_options o = test_save_options("compressed-tensors");
     wane_err e;
-    uint64_t bytes;
+    wane_saved told;
     assert_int_equal(mkdir(test_path(folder, "there"), 0777), 0);
     test_write(test_path(folder, "file"), "x", 1);
     assert_int_equal(symlink("nowhere", test_path(folder, "link")), 0);
     static const char *const places[] = {"there", "there/", "file", "link"};
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(wane_save(m, test_path(folder, places[i]), &o, &bytes, &e), WANE_EIO);
+        assert_int_equal(wane_save(m, test_path(folder, places[i]), &o, &told, &e), WANE_EIO);
         assert_non_null(strstr(e.message, "is there already"));
         assert_string_equal(e.op, "save");
     }
     assert_int_equal(test_count(folder), 3);
     assert_int_equal(test_count(test_path(folder, "there")), 0);
-    assert_int_equal(wane_save(m, "", &o, &bytes, &e), WANE_EARG);
+    assert_int_equal(wane_save(m, "", &o, &told, &e), WANE_EARG);
     /* inside the model it is made from, also by another way, and where folders are missing */
     snprintf(inside, sizeof inside, "%s/a/b", m->checkpoint->dir);
-    assert_int_equal(wane_save(m, inside, &o, &bytes, &e), WANE_EIO);
+    assert_int_equal(wane_save(m, inside, &o, &told, &e), WANE_EIO);
     assert_non_null(strstr(e.message, "lies in the folder of the model"));
     assert_int_equal(unlink(test_path(folder, "link")), 0);
     assert_int_equal(symlink(m->checkpoint->dir, test_path(folder, "link")), 0);
-    assert_int_equal(wane_save(m, test_path(folder, "link/out"), &o, &bytes, &e), WANE_EIO);
+    assert_int_equal(wane_save(m, test_path(folder, "link/out"), &o, &told, &e), WANE_EIO);
     assert_non_null(strstr(e.message, "lies in the folder of the model"));
     /* missing parents are made */
-    assert_int_equal(wane_save(m, test_path(folder, "a/b/out"), &o, &bytes, &e), WANE_OK);
+    assert_int_equal(wane_save(m, test_path(folder, "a/b/out"), &o, &told, &e), WANE_OK);
     /* a model as it was trained has nothing to pack */
     wane_model *dense = test_model_open("tests/reference/tiny/qwen3", d);
-    assert_int_equal(wane_save(dense, test_path(folder, "dense"), &o, &bytes, &e),
+    assert_int_equal(wane_save(dense, test_path(folder, "dense"), &o, &told, &e),
                      WANE_EUNSUPPORTED);
     assert_non_null(strstr(e.message, "q_proj"));
     assert_true(access(test_path(folder, "dense"), F_OK) != 0);
@@ -245,110 +168,6 @@ static void refused_places(void **state)
 }
 
 /* ---- checkpoints that lie ---- */
-
-enum { PARTS = 256 };
-
-/* A saved folder taken apart, to be written again with something changed. */
-typedef struct {
-    wane_device *d;
-    char *folder;
-    char *config;
-    char *name[PARTS];
-    wane_tensor *tensor[PARTS];
-    size_t count;
-} parts;
-
-static void take_apart(parts *p, grid g)
-{
-    wane_err e;
-    wane_safetensors *f;
-    uint64_t bytes;
-    size_t length;
-    wane_save_options o = plain_options();
-    memset(p, 0, sizeof *p);
-    p->folder = test_folder();
-    p->d = test_device(UINT64_MAX);
-    wane_model *m = quantized_model("qwen3", p->d, g);
-    if (wane_save(m, test_path(p->folder, "good"), &o, &bytes, &e)) fail_msg("%s", e.message);
-    wane_model_release(m);
-    assert_int_equal(wane_file_read_all(test_path(p->folder, "good/config.json"), 1 << 20,
-                                        &p->config, &length, &e),
-                     WANE_OK);
-    assert_int_equal(wane_safetensors_open(test_path(p->folder, "good/model.safetensors"), &f, &e),
-                     WANE_OK);
-    p->count = f->count;
-    assert_true(p->count < PARTS);
-    for (size_t i = 0; i < f->count; i++) {
-        p->name[i] = strdup(f->entries[i].name);
-        assert_int_equal(wane_safetensors_load(f, &f->entries[i], p->d, &p->tensor[i], &e),
-                         WANE_OK);
-    }
-    wane_safetensors_close(f);
-}
-
-static void forget(parts *p)
-{
-    for (size_t i = 0; i < p->count; i++) {
-        free(p->name[i]);
-        wane_tensor_release(p->tensor[i]);
-    }
-    free(p->config);
-    wane_device_release(p->d);
-    test_folder_remove(p->folder);
-}
-
-/* The error of opening and loading a folder where `name` is replaced by another tensor (NULL:
- * gone) and `from` in the config by `to` (NULL: as it was). */
-static wane_err open_changed(const parts *p, const char *name, wane_tensor *instead,
-                             const char *from, const char *to)
-{
-    wane_named named[PARTS];
-    size_t count = 0;
-    wane_err e = {0};
-    wane_model *m = NULL;
-    const char *dir = test_path(p->folder, "bad");
-    assert_int_equal(mkdir(dir, 0777), 0);
-    for (size_t i = 0; i < p->count; i++) {
-        bool changed = name && !strcmp(p->name[i], name);
-        if (!changed || instead)
-            named[count++] = (wane_named){p->name[i], changed ? instead : p->tensor[i]};
-    }
-    if (name && instead && count == p->count) {
-        bool there = false;
-        for (size_t i = 0; i < p->count; i++) there |= !strcmp(p->name[i], name);
-        if (!there) named[count++] = (wane_named){name, instead};
-    }
-    if (wane_safetensors_write(test_path(p->folder, "bad/model.safetensors"), named, count, NULL,
-                               &e))
-        fail_msg("%s", e.message);
-    char text[16384];
-    const char *at = from ? strstr(p->config, from) : NULL;
-    assert_true(!from || at);
-    if (from)
-        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - p->config), p->config, to,
-                 at + strlen(from));
-    else
-        snprintf(text, sizeof text, "%s", p->config);
-    test_write(test_path(p->folder, "bad/config.json"), text, strlen(text));
-    uint64_t live = p->d->live;
-    wane_status s = wane_model_open(dir, p->d, p->d, &m, &e);
-    if (!s) s = wane_model_load(m, &e);
-    wane_model_release(m);
-    assert_int_equal(p->d->live, live);
-    wane_err unused;
-    assert_int_equal(wane_dir_remove(dir, &unused), WANE_OK);
-    if (!s) memset(&e, 0, sizeof e);
-    return e;
-}
-
-static wane_tensor *new_tensor(wane_device *d, wane_dtype dtype, int rank, int64_t a, int64_t b)
-{
-    wane_err e;
-    int64_t shape[] = {a, b};
-    wane_tensor *t;
-    assert_int_equal(wane_tensor_zeros(d, dtype, rank, shape, &t, &e), WANE_OK);
-    return t;
-}
 
 #define DOWN "model.layers.1.mlp.down_proj" /* (64, 160) */
 
@@ -389,29 +208,29 @@ static void lying_tensors(void **state)
         {"weight_shape", 1, WANE_I32, 2, 0},
         {"weight_shape", 1, WANE_I64, 2, 0} /* zeros */,
     };
-    parts p;
-    take_apart(&p, GRIDS[2]);
+    test_parts p;
+    test_take_apart(&p, GRIDS[2], "compressed-tensors");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char name[128];
         snprintf(name, sizeof name, "%s.%s", DOWN, rows[i].suffix);
         wane_tensor *t = rows[i].rank
-                             ? new_tensor(p.d, rows[i].dtype, rows[i].rank, rows[i].a, rows[i].b)
+                             ? test_zeros(p.d, rows[i].dtype, rows[i].rank, rows[i].a, rows[i].b)
                              : NULL;
-        wane_err e = open_changed(&p, name, t, NULL, NULL);
+        wane_err e = test_open_changed(&p, name, t, NULL, NULL);
         wane_tensor_release(t);
         if (e.status != WANE_EFORMAT) fail_msg("row %zu: %s: %s", i, name, e.message);
         assert_non_null(strstr(e.message, DOWN));
         assert_non_null(strstr(e.tensor, DOWN));
     }
     /* unchanged it opens; without weight_shape, too */
-    assert_int_equal(open_changed(&p, NULL, NULL, NULL, NULL).status, WANE_OK);
-    assert_int_equal(open_changed(&p, DOWN ".weight_shape", NULL, NULL, NULL).status, WANE_OK);
-    wane_tensor *order = new_tensor(p.d, WANE_I32, 1, 160, 0);
-    wane_err e = open_changed(&p, DOWN ".weight_g_idx", order, NULL, NULL);
+    assert_int_equal(test_open_changed(&p, NULL, NULL, NULL, NULL).status, WANE_OK);
+    assert_int_equal(test_open_changed(&p, DOWN ".weight_shape", NULL, NULL, NULL).status, WANE_OK);
+    wane_tensor *order = test_zeros(p.d, WANE_I32, 1, 160, 0);
+    wane_err e = test_open_changed(&p, DOWN ".weight_g_idx", order, NULL, NULL);
     assert_int_equal(e.status, WANE_EUNSUPPORTED);
     assert_non_null(strstr(e.message, "weight_g_idx"));
     wane_tensor_release(order);
-    forget(&p);
+    test_forget(&p);
 }
 
 /* A config that says what the tensors are not, or asks for what would be computed otherwise. */
@@ -434,43 +253,43 @@ static void lying_configs(void **state)
          "\"input_activations\": {\"num_bits\": 8, \"type\": \"int\", \"strategy\": \"token\", "
          "\"dynamic\": true, \"symmetric\": true}",
          WANE_EUNSUPPORTED, "weights of 8 bits"},
-        {"\"quant_method\": \"compressed-tensors\"", "\"quant_method\": \"awq\"", WANE_EUNSUPPORTED,
-         "quantized"},
+        {"\"quant_method\": \"compressed-tensors\"", "\"quant_method\": \"aqlm\"",
+         WANE_EUNSUPPORTED, "quantized"},
     };
-    parts p;
-    take_apart(&p, GRIDS[2]);
+    test_parts p;
+    test_take_apart(&p, GRIDS[2], "compressed-tensors");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        wane_err e = open_changed(&p, NULL, NULL, rows[i].from, rows[i].to);
+        wane_err e = test_open_changed(&p, NULL, NULL, rows[i].from, rows[i].to);
         if (e.status != rows[i].status || !strstr(e.message, rows[i].message))
             fail_msg("row %zu: %d: %s", i, e.status, e.message);
     }
     /* symmetric: the zero points that lie there do not count, as in other readers */
     assert_int_equal(
-        open_changed(&p, NULL, NULL, "\"symmetric\": false", "\"symmetric\": true").status,
+        test_open_changed(&p, NULL, NULL, "\"symmetric\": false", "\"symmetric\": true").status,
         WANE_OK);
-    forget(&p);
-    take_apart(&p, GRIDS[7]);
-    wane_err e = open_changed(&p, NULL, NULL, "\"symmetric\": true", "\"symmetric\": false");
+    test_forget(&p);
+    test_take_apart(&p, GRIDS[7], "compressed-tensors");
+    wane_err e = test_open_changed(&p, NULL, NULL, "\"symmetric\": true", "\"symmetric\": false");
     assert_int_equal(e.status, WANE_EFORMAT);
     assert_non_null(strstr(e.message, "weight_zero_point is missing"));
-    forget(&p);
+    test_forget(&p);
 }
 
 /* Int8 weights: one scale a row, symmetric, activations as the config says. */
 static void lying_int8(void **state)
 {
     (void)state;
-    parts p;
-    take_apart(&p, (grid){8, -1, true, 8});
-    wane_tensor *shape = new_tensor(p.d, WANE_I8, 2, 160, 64);
-    wane_tensor *scales = new_tensor(p.d, WANE_BF16, 2, 64, 5);
-    wane_err e = open_changed(&p, DOWN ".weight", shape, NULL, NULL);
+    test_parts p;
+    test_take_apart(&p, (test_grid){8, -1, true, 8, WANE_BF16}, "compressed-tensors");
+    wane_tensor *shape = test_zeros(p.d, WANE_I8, 2, 160, 64);
+    wane_tensor *scales = test_zeros(p.d, WANE_BF16, 2, 64, 5);
+    wane_err e = test_open_changed(&p, DOWN ".weight", shape, NULL, NULL);
     assert_int_equal(e.status, WANE_EFORMAT);
     assert_string_equal(e.tensor, DOWN ".weight");
-    e = open_changed(&p, DOWN ".weight_scale", scales, NULL, NULL);
+    e = test_open_changed(&p, DOWN ".weight_scale", scales, NULL, NULL);
     assert_int_equal(e.status, WANE_EFORMAT);
     assert_string_equal(e.tensor, DOWN ".weight_scale");
-    e = open_changed(&p, DOWN ".weight", NULL, NULL, NULL);
+    e = test_open_changed(&p, DOWN ".weight", NULL, NULL, NULL);
     assert_int_equal(e.status, WANE_EFORMAT);
     assert_string_equal(e.tensor, DOWN ".weight");
     static const char *const changes[][2] = {
@@ -478,28 +297,28 @@ static void lying_int8(void **state)
         {"\"strategy\": \"token\"", "\"strategy\": \"tensor\""},
     };
     for (int i = 0; i < 2; i++)
-        assert_int_equal(open_changed(&p, NULL, NULL, changes[i][0], changes[i][1]).status,
+        assert_int_equal(test_open_changed(&p, NULL, NULL, changes[i][0], changes[i][1]).status,
                          WANE_EUNSUPPORTED);
     wane_tensor_release(shape);
     wane_tensor_release(scales);
-    forget(&p);
+    test_forget(&p);
 }
 
 static void scales_not_finite(void **state)
 {
     (void)state;
     static const uint16_t bad[] = {0x7f80, 0xff80, 0x7fc0, 0xffff};
-    parts p;
-    take_apart(&p, GRIDS[2]);
+    test_parts p;
+    test_take_apart(&p, GRIDS[2], "compressed-tensors");
     for (int i = 0; i < 4; i++) {
-        wane_tensor *t = new_tensor(p.d, WANE_BF16, 2, 64, 5);
+        wane_tensor *t = test_zeros(p.d, WANE_BF16, 2, 64, 5);
         ((uint16_t *)wane_tensor_mat(t).data)[319 - i] = bad[i];
-        wane_err e = open_changed(&p, DOWN ".weight_scale", t, NULL, NULL);
+        wane_err e = test_open_changed(&p, DOWN ".weight_scale", t, NULL, NULL);
         assert_int_equal(e.status, WANE_ENUMERIC);
         assert_string_equal(e.tensor, DOWN ".weight_scale");
         wane_tensor_release(t);
     }
-    forget(&p);
+    test_forget(&p);
 }
 
 /* ---- damage ---- */
@@ -525,18 +344,18 @@ static void damage_is_noticed(void **state)
     (void)state;
     char *folder = test_folder();
     wane_device *d = test_device(UINT64_MAX);
-    wane_model *m = quantized_model("qwen3", d, GRIDS[2]);
-    wane_save_options o = plain_options();
+    wane_model *m = test_quantized_model("qwen3", d, GRIDS[2], true);
+    wane_save_options o = test_save_options("compressed-tensors");
     wane_err e;
-    uint64_t bytes;
+    wane_saved told;
     uint64_t live = d->live;
-    assert_int_equal(wane_save(m, test_path(folder, "good"), &o, &bytes, &e), WANE_OK);
-    wane_model *good = reopen(test_path(folder, "good"), d);
+    assert_int_equal(wane_save(m, test_path(folder, "good"), &o, &told, &e), WANE_OK);
+    wane_model *good = test_reopen(test_path(folder, "good"), d);
     const wane_safetensors *f = good->checkpoint->shard[0];
     test_on_rename(damage);
     for (size_t i = 0; i < f->count; i++) {
         damage_at = (long)(f->bytes - f->data - (f->entries[i].begin + f->entries[i].end) / 2);
-        wane_status s = wane_save(m, test_path(folder, "out"), &o, &bytes, &e);
+        wane_status s = wane_save(m, test_path(folder, "out"), &o, &told, &e);
         if (s != WANE_EIO && s != WANE_EFORMAT && s != WANE_ENUMERIC)
             fail_msg("%s: %d %s", f->entries[i].name, s, e.message);
         assert_int_equal(test_count(folder), 1);
@@ -559,10 +378,11 @@ static void sweep(void **state)
     (void)state;
     char *folder = test_folder();
     wane_device *d = test_device(UINT64_MAX);
-    wane_model *m = quantized_model("llama3", d, GRIDS[2]);
-    wane_save_options o = plain_options();
+    wane_model *m = test_quantized_model("llama3", d, GRIDS[2], true);
+    wane_save_options o = test_save_options("compressed-tensors");
     wane_err e;
-    uint64_t bytes, live = d->live;
+    wane_saved told;
+    uint64_t live = d->live;
     o.report = "{}\n";
     o.shard_bytes = 20000;
     const char *dir = test_path(folder, "out");
@@ -573,7 +393,7 @@ static void sweep(void **state)
                 test_malloc_fail_after(n);
             else
                 d->fail_after = n;
-            wane_status s = wane_save(m, dir, &o, &bytes, &e);
+            wane_status s = wane_save(m, dir, &o, &told, &e);
             bool failed = host ? test_malloc_failed() : d->fail_after < 0;
             test_malloc_fail_after(-1);
             d->fail_after = -1;
@@ -589,8 +409,8 @@ static void sweep(void **state)
             if (host && n > 400) n += n / 16; /* the first ones are the telling ones */
         }
         assert_true(n > 20);
-        wane_model *back = reopen(dir, d);
-        same_layers(m, back);
+        wane_model *back = test_reopen(dir, d);
+        test_same_layers(m, back);
         wane_model_release(back);
         assert_int_equal(wane_dir_remove(dir, &e), WANE_OK);
     }
@@ -622,7 +442,7 @@ static void null_in_config(void **state)
     test_write(test_path(folder, "source/config.json"), with, strlen(with));
     free(with);
     free(text);
-    wane_model *tiny = quantized_model("qwen3", d, GRIDS[2]);
+    wane_model *tiny = test_quantized_model("qwen3", d, GRIDS[2], true);
     wane_checkpoint *c;
     wane_model *source, *m;
     assert_int_equal(wane_checkpoint_open(test_path(folder, "source"), &c, &e), WANE_OK);
@@ -631,13 +451,13 @@ static void null_in_config(void **state)
     wane_layer *layer[8];
     for (int i = 0; i < 2; i++) assert_int_equal(wane_model_layer(tiny, i, &layer[i], &e), WANE_OK);
     assert_int_equal(wane_model_keep(source, layer, 2, NULL, &m, &e), WANE_OK);
-    wane_save_options o = plain_options();
-    uint64_t bytes;
-    if (wane_save(m, test_path(folder, "out"), &o, &bytes, &e)) fail_msg("%s", e.message);
-    wane_model *back = reopen(test_path(folder, "out"), d);
+    wane_save_options o = test_save_options("compressed-tensors");
+    wane_saved told;
+    if (wane_save(m, test_path(folder, "out"), &o, &told, &e)) fail_msg("%s", e.message);
+    wane_model *back = test_reopen(test_path(folder, "out"), d);
     assert_non_null(json_object_get(back->config->json, "zebra"));
     assert_true(json_is_object(json_object_get(back->config->json, "quantization_config")));
-    same_layers(m, back);
+    test_same_layers(m, back);
     for (int i = 0; i < 2; i++) wane_layer_release(layer[i]);
     wane_model_release(back);
     wane_model_release(m);

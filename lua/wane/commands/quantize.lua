@@ -56,7 +56,7 @@ return {
       doc = "columns that share a scale, 64 unless given; -1: a whole row, as W8A8 always has" },
     { name = "symmetric", kind = "boolean", doc = "no zero points" },
     { name = "keep_lm_head_fp16", kind = "boolean", default = true, doc = "leave the output head in 16 bits" },
-    { name = "format", kind = "one of", choices = names_of(core.save.formats()), default = "compressed-tensors",
+    { name = "format", kind = "one of", choices = formats.names, default = "compressed-tensors",
       doc = "how the codes lie in the files" },
     { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
