@@ -21,7 +21,7 @@ local shared = {
 }
 
 formats.spec = {
-  { name = "format", kind = "one of", choices = every, doc = "how the codes lie in the files; the plan's unless given" },
+  { name = "format", kind = "one of", choices = every, doc = "how codes lie in the files; the plan's unless given" },
   table.unpack(shared),
 }
 

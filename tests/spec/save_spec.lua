@@ -246,7 +246,8 @@ describe("saving", function()
 
   it("is for quantized models, in formats that there are", function()
     refused("string", "saves quantized models", model.save, model, place())
-    refused("string", "format must be one of compressed-tensors, awq, gptq, gptq-v2, hqq, dense, not", small.save, small, place(), { format = "zip" })
+    refused("string", "format must be one of compressed-tensors, awq, gptq, gptq-v2, hqq, dense,", small.save, small, place(),
+      { format = "zip" })
     refused("string", "did you mean format?", small.save, small, place(), { formats = "x" })
     refused("string", "shard_bytes must be a size", small.save, small, place(), { shard_bytes = "-1" })
   end)
