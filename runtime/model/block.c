@@ -20,7 +20,7 @@ static int64_t larger(int64_t a, int64_t b)
 
 int64_t wane_stage_width(const wane_config *c, int stage)
 {
-    return stage == 1 ? c->heads * c->head_dim : stage == 3 ? c->mlp : c->hidden;
+    return wane_config_width(c, wane_stages[stage].width);
 }
 
 /* Bytes that a stage wants for itself. */

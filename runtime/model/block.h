@@ -1,4 +1,5 @@
-/* block.h - one transformer block on n rows, in the four stages whose inputs quantizers look at.
+/* block.h - one transformer block on n rows, in the four stages whose inputs quantizers look at
+ * (families.def has what reads them).
  *
  *   begin   in (n,hidden) = rmsnorm(x)
  *   stage 0 q,k,v read in; norms of q and k, rope, store, attend      -> out (n, h*d)
@@ -44,15 +45,5 @@ wane_status wane_block_forward(const wane_block *, const wane_layer *, wane_mat 
 /* y (n,m) = x W^T + bias, dense or from codes. */
 wane_status wane_linear_apply(wane_device *, const wane_linear *, wane_mat y, wane_mat x,
                               wane_err *e);
-
-/* The matrices that read stage s's input, in wane_linear_id's order: q,k,v | o | gate,up | down. */
-static inline int wane_stage_first(int s)
-{
-    return s == 0 ? WANE_Q_PROJ : s == 1 ? WANE_O_PROJ : s == 2 ? WANE_GATE_PROJ : WANE_DOWN_PROJ;
-}
-static inline int wane_stage_count(int s)
-{
-    return s == 0 ? 3 : s == 2 ? 2 : 1;
-}
 
 #endif

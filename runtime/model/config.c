@@ -29,33 +29,30 @@ enum {
 static const uint64_t FILE_MOST = 64 << 20;
 static const int64_t REQUIRED = INT64_MIN; /* instead of a default */
 
-const wane_family wane_families[] = {
-#define WANE_FAMILY(type, architecture, qk_norm, qkv_bias, biases, head_dim, window)               \
-    {type, architecture, qk_norm, qkv_bias, biases, WANE_WINDOW_##window, head_dim},
-#include "runtime/model/families.def"
-#undef WANE_FAMILY
-    {0},
-};
-
-/* One file being read. After the first failure the readers below do nothing. */
+/* One file being read. The first failure is kept, and where all is given every one. */
 typedef struct {
     const char *path;
     wane_status status;
     wane_err *e;
+    wane_findings *all;
 } reader;
 
 __attribute__((format(printf, 3, 4))) static void refuse(reader *r, wane_status s,
                                                          const char *format, ...)
 {
     char path[400], text[560];
+    wane_err here;
     va_list args;
-    if (r->status) return;
+    if (r->status && !r->all) return;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     wane_escape(path, sizeof path, r->path, strlen(r->path));
-    r->status = wane_fail(r->e, s, "%s: %s", path, text);
-    wane_err_at(r->e, "config", NULL, r->path);
+    wane_fail(&here, s, "%s: %s", path, text);
+    wane_err_at(&here, "config", NULL, r->path);
+    wane_findings_add(r->all, &here);
+    if (!r->status && r->e) *r->e = here;
+    if (!r->status) r->status = s;
 }
 
 /* A value as JSON, short enough for a message. */
@@ -85,7 +82,6 @@ static int64_t integer(reader *r, const json_t *object, const char *name, int64_
                        int64_t most, int64_t otherwise)
 {
     char rule[96];
-    if (r->status) return 0;
     const json_t *value = field(object, name);
     if (!value && otherwise != REQUIRED) return otherwise;
     if (!value) {
@@ -106,7 +102,6 @@ static double number(reader *r, const json_t *object, const char *name, double l
                      bool open, double otherwise)
 {
     char rule[96];
-    if (r->status) return 0;
     const json_t *value = field(object, name);
     if (!value && !isnan(otherwise)) return otherwise;
     if (!value) {
@@ -127,7 +122,7 @@ static double number(reader *r, const json_t *object, const char *name, double l
 static bool boolean(reader *r, const json_t *object, const char *name, bool otherwise)
 {
     const json_t *value = field(object, name);
-    if (!value || r->status) return otherwise;
+    if (!value) return otherwise;
     if (!json_is_boolean(value)) refuse_value(r, name, value, "true or false");
     return json_is_true(value);
 }
@@ -136,7 +131,7 @@ static bool boolean(reader *r, const json_t *object, const char *name, bool othe
 static const char *string(reader *r, const json_t *object, const char *name)
 {
     const json_t *value = field(object, name);
-    if (!value || r->status) return NULL;
+    if (!value) return NULL;
     if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value)) {
         refuse_value(r, name, value, "a string");
         return NULL;
@@ -157,15 +152,16 @@ static void refuse_family(reader *r, const char *name, const char *given)
     }
     near = wane_nearest(given, types, n);
     wane_escape(shown, sizeof shown, given, strlen(given));
-    refuse(r, WANE_EUNSUPPORTED, "%s \"%s\" is not one that wane computes: %s%s%s%s", name, shown,
-           list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+    refuse(r, WANE_EUNSUPPORTED,
+           "%s \"%s\" is not in wane's table of families, which has %s%s%s%s", name, shown, list,
+           near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
 }
 
 static void read_family(reader *r, const json_t *j, wane_config *c)
 {
     const char *type = string(r, j, "model_type"), *architecture = NULL;
     const json_t *list = field(j, "architectures");
-    if (r->status) return;
+    if (!type && field(j, "model_type")) return;
     if (list) {
         const json_t *first = json_array_get(list, 0);
         if (!json_is_string(first)) {
@@ -192,14 +188,16 @@ static void read_sizes(reader *r, const json_t *j, wane_config *c)
     c->hidden = integer(r, j, "hidden_size", 1, HIDDEN_MOST, REQUIRED);
     c->layers = integer(r, j, "num_hidden_layers", 1, LAYERS_MOST, REQUIRED);
     c->heads = integer(r, j, "num_attention_heads", 1, HEADS_MOST, REQUIRED);
-    c->kv_heads = integer(r, j, "num_key_value_heads", 1, HEADS_MOST, c->heads);
+    int64_t kv_heads = c->family && c->family->kv_heads ? c->family->kv_heads : c->heads;
+    if (json_is_null(json_object_get(j, "num_key_value_heads"))) kv_heads = c->heads;
+    c->kv_heads = integer(r, j, "num_key_value_heads", 1, HEADS_MOST, kv_heads);
     c->mlp = integer(r, j, "intermediate_size", 1, MLP_MOST, REQUIRED);
     c->vocabulary = integer(r, j, "vocab_size", 1, VOCABULARY_MOST, REQUIRED);
     c->positions = integer(r, j, "max_position_embeddings", 1, POSITIONS_MOST, REQUIRED);
     c->eps = (float)number(r, j, "rms_norm_eps", 0, 1, true, 1e-6);
     if (!r->status && !(c->eps > 0 && c->eps < 1))
         refuse(r, WANE_EFORMAT, "rms_norm_eps is not between 0 and 1 in float32");
-    if (r->status) return;
+    if (!c->heads || !c->kv_heads || !c->hidden || !c->family) return;
     if (c->heads % c->kv_heads)
         refuse(r, WANE_EFORMAT,
                "num_key_value_heads is %" PRId64 "; it must divide num_attention_heads, %" PRId64,
@@ -214,6 +212,7 @@ static void read_sizes(reader *r, const json_t *j, wane_config *c)
         dim = c->hidden / c->heads;
     }
     c->head_dim = integer(r, j, "head_dim", 2, HEAD_DIM_MOST, dim);
+    if (r->status) return;
     if (c->head_dim % 2 || c->head_dim < 2 || c->head_dim > HEAD_DIM_MOST)
         refuse(r, WANE_EFORMAT, "head_dim is %" PRId64 "; it must be an even number from 2 to %d",
                c->head_dim, HEAD_DIM_MOST);
@@ -228,28 +227,31 @@ static void read_switches(reader *r, const json_t *j, wane_config *c)
                wane_escape(shown, sizeof shown, act, strlen(act)));
     c->tied = boolean(r, j, "tie_word_embeddings", false);
     bool attention = boolean(r, j, "attention_bias", false), mlp = boolean(r, j, "mlp_bias", false);
-    if (r->status) return;
-    c->qkv_bias = c->family->qkv_bias || (c->family->biases && attention);
-    c->o_bias = c->family->biases && attention;
-    c->mlp_bias = c->family->biases && mlp;
+    if (!c->family) return;
+    c->o_bias = c->family->bias == WANE_BIAS_FLAG && attention;
+    c->qkv_bias = c->family->bias == WANE_BIAS_QKV || c->o_bias;
+    c->mlp_bias = c->family->mlp_bias && mlp;
 }
 
-/* Windows that would count are refused; the rest must still make sense. */
+/* Windows that would count are refused, but for one as long as any text of the model; the rest must
+ * still make sense. */
 static void read_windows(reader *r, const json_t *j, const wane_config *c)
 {
-    int64_t window = integer(r, j, "sliding_window", 1, INT64_MAX, 0);
+    bool said = json_object_get(j, "sliding_window") != NULL;
+    int64_t window = integer(r, j, "sliding_window", 1, INT64_MAX,
+                             c->family && !said ? c->family->window : 0);
     bool flag = boolean(r, j, "use_sliding_window", false);
     const json_t *types = field(j, "layer_types");
-    if (r->status) return;
-    if (c->family->window == WANE_WINDOW_FLAG && flag)
+    if (!c->family || !c->layers) return;
+    if (c->family->window_rule == WANE_WINDOW_FLAG && flag)
         refuse(r, WANE_EUNSUPPORTED,
                "use_sliding_window is true; wane computes full attention only: take a model "
                "without a window");
-    if (c->family->window == WANE_WINDOW_ALWAYS && window)
+    if (c->family->window_rule == WANE_WINDOW_ALWAYS && window && window < c->positions)
         refuse(r, WANE_EUNSUPPORTED,
                "sliding_window is %" PRId64
-               "; wane computes full attention only: take a model without a window",
-               window);
+               "%s; wane computes full attention only: take a model without a window",
+               window, said ? "" : " where config.json has none");
     if (!types) return;
     if (!json_is_array(types) || (int64_t)json_array_size(types) != c->layers) {
         refuse(r, WANE_EFORMAT,
@@ -265,50 +267,61 @@ static void read_windows(reader *r, const json_t *j, const wane_config *c)
     }
 }
 
+static bool find_rope(reader *r, const char *kind, wane_rope_kind *out)
+{
+    char shown[64], list[128] = "";
+    for (int i = 0; i < WANE_ROPES; i++) {
+        size_t at = strlen(list);
+        snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", wane_ropes[i]);
+        if (strcmp(kind, wane_ropes[i])) continue;
+        *out = (wane_rope_kind)i;
+        return true;
+    }
+    refuse(r, WANE_EUNSUPPORTED,
+           "rope_type is \"%s\"; wane computes %s: where the model was trained on shorter texts "
+           "without it, take its rope_scaling out",
+           wane_escape(shown, sizeof shown, kind, strlen(kind)), list);
+    return false;
+}
+
 static void read_rope(reader *r, const json_t *j, wane_config *c)
 {
     static const char *const spelling[] = {"rope_parameters", "rope_scaling"};
     const json_t *rope = NULL;
-    for (int i = 0; i < 2 && !rope && !r->status; i++) {
+    for (int i = 0; i < 2 && !rope; i++) {
         rope = field(j, spelling[i]);
-        if (rope && !json_is_object(rope)) refuse_value(r, spelling[i], rope, "an object or null");
+        if (!rope || json_is_object(rope)) continue;
+        refuse_value(r, spelling[i], rope, "an object or null");
+        return;
     }
-    if (r->status) return;
     const double tiny = 0, huge = 1e15;
     bool inside = rope && field(rope, "rope_theta");
     c->rope_theta = number(r, inside ? rope : j, "rope_theta", tiny, huge, true, 10000.0);
     const json_t *rotated = rope && field(rope, "partial_rotary_factor") ? rope : j;
     if (number(r, rotated, "partial_rotary_factor", 0, 1, false, 1.0) != 1.0)
         refuse(r, WANE_EUNSUPPORTED, "partial_rotary_factor is not 1; wane turns whole heads");
-    if (!rope || r->status) return;
-
-    const char *kind = string(r, rope, "rope_type");
-    if (!kind) kind = string(r, rope, "type"); /* before Transformers 4.43 */
-    if (r->status) return;
-    if (!kind || !strcmp(kind, "default")) {
-        c->rope = WANE_ROPE_DEFAULT;
+    if (!rope) return;
+    const char *key = field(rope, "rope_type") ? "rope_type" : "type"; /* before Transformers 4.43 */
+    const char *kind = string(r, rope, key);
+    if (kind && !find_rope(r, kind, &c->rope)) return;
+    if (c->rope == WANE_ROPE_DEFAULT) {
         /* rope_parameters keyed by kinds of layers: a model that mixes them */
-        const char *key;
         json_t *value;
-        json_object_foreach((json_t *)rope, key, value) if (json_is_object(value))
+        json_object_foreach((json_t *)rope, key, value)
+        {
+            if (!json_is_object(value)) continue;
             refuse(r, WANE_EUNSUPPORTED, "rope_parameters differ by layer; wane turns all alike");
+            break;
+        }
         return;
     }
-    if (strcmp(kind, "linear") && strcmp(kind, "llama3")) {
-        char shown[64];
-        refuse(r, WANE_EUNSUPPORTED,
-               "rope_type is \"%s\"; wane computes default, linear and llama3",
-               wane_escape(shown, sizeof shown, kind, strlen(kind)));
-        return;
-    }
-    c->rope = kind[1] == 'i' ? WANE_ROPE_LINEAR : WANE_ROPE_LLAMA3;
     c->rope_factor = number(r, rope, "factor", 1, 1e6, false, NAN);
     if (c->rope == WANE_ROPE_LINEAR) return;
     c->rope_low = number(r, rope, "low_freq_factor", 0, 1e6, true, NAN);
     c->rope_high = number(r, rope, "high_freq_factor", 0, 1e6, true, NAN);
     c->rope_original =
         (double)integer(r, rope, "original_max_position_embeddings", 1, POSITIONS_MOST, REQUIRED);
-    if (c->rope_high <= c->rope_low)
+    if (c->rope_high > 0 && c->rope_high <= c->rope_low)
         refuse(r, WANE_EFORMAT, "high_freq_factor is %g; it must be above low_freq_factor, %g",
                c->rope_high, c->rope_low);
 }
@@ -326,9 +339,10 @@ static bool add_eos(wane_config *c, int64_t id)
 static void read_eos(reader *r, const json_t *j, wane_config *c)
 {
     const json_t *value = field(j, "eos_token_id");
-    if (!value || r->status) return;
+    wane_status before = r->status;
+    if (!value || !c->vocabulary) return;
     size_t n = json_is_array(value) ? json_array_size(value) : 1;
-    for (size_t i = 0; i < n && !r->status; i++) {
+    for (size_t i = 0; i < n && r->status == before; i++) {
         const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
         char rule[96];
         snprintf(rule, sizeof rule, "an id (or a list of them) below vocab_size, %" PRId64,
@@ -343,6 +357,7 @@ static void read_eos(reader *r, const json_t *j, wane_config *c)
 
 static void read_tokens(reader *r, const json_t *j, wane_config *c)
 {
+    if (!c->vocabulary) return;
     c->bos = (int32_t)integer(r, j, "bos_token_id", 0, c->vocabulary - 1, -1);
     /* -1: how the first Llama checkpoints spell "none" */
     c->pad = (int32_t)integer(r, j, "pad_token_id", -1, c->vocabulary - 1, -1);
@@ -376,6 +391,12 @@ static wane_status join(char **out, const char *dir, const char *name, wane_err 
 
 wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e)
 {
+    return wane_config_survey(dir, config, NULL, e);
+}
+
+wane_status wane_config_survey(const char *dir, wane_config *config, wane_findings *all,
+                               wane_err *e)
+{
     char *path = NULL, *generation = NULL;
     json_t *more = NULL;
     wane_config c = {0};
@@ -383,13 +404,22 @@ wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e)
     wane_status s = join(&path, dir, "config.json", e);
     if (!s) s = join(&generation, dir, "generation_config.json", e);
     if (!s) s = wane_json_load(path, FILE_MOST, &c.json, e);
-    if (s) goto done;
-    reader r = {.path = path, .e = e};
+    if (s) {
+        if (e) wane_findings_add(all, e);
+        goto done;
+    }
+    reader r = {.path = path, .e = e, .all = all};
     read_config(&r, &c);
     s = r.status;
-    if (s || access(generation, F_OK)) goto done;
-    s = wane_json_load(generation, FILE_MOST, &more, e);
-    if (s) goto done;
+    if ((s && !all) || access(generation, F_OK)) goto done;
+    wane_err other;
+    wane_status wrong = wane_json_load(generation, FILE_MOST, &more, &other);
+    if (wrong) {
+        wane_findings_add(all, &other);
+        if (!s && e) *e = other;
+        if (!s) s = wrong;
+        goto done;
+    }
     r.path = generation;
     if (!json_is_object(more)) refuse(&r, WANE_EFORMAT, "is not a JSON object");
     read_eos(&r, more, &c);
@@ -414,6 +444,17 @@ void wane_config_free(wane_config *c)
 const json_t *wane_config_quantization(const wane_config *c)
 {
     return field(c->json, "quantization_config");
+}
+
+int64_t wane_config_width(const wane_config *c, wane_width width)
+{
+    switch (width) {
+    case WANE_WIDTH_QUERIES: return c->heads * c->head_dim;
+    case WANE_WIDTH_KEYS: return c->kv_heads * c->head_dim;
+    case WANE_WIDTH_MLP: return c->mlp;
+    case WANE_WIDTH_HEAD: return c->head_dim;
+    default: return c->hidden;
+    }
 }
 
 void wane_config_frequencies(const wane_config *c, float *out)

@@ -6,20 +6,8 @@
 #define WANE_CONFIG_H
 
 #include "runtime/base/json.h"
-
-typedef enum { WANE_ROPE_DEFAULT, WANE_ROPE_LINEAR, WANE_ROPE_LLAMA3 } wane_rope_kind;
-
-typedef enum { WANE_WINDOW_NEVER, WANE_WINDOW_FLAG, WANE_WINDOW_ALWAYS } wane_window_rule;
-
-typedef struct {
-    const char *model_type;   /* "qwen3" */
-    const char *architecture; /* "Qwen3ForCausalLM" */
-    bool qk_norm;             /* RMSNorm over each head of q and k */
-    bool qkv_bias;            /* always has biases on q, k, v */
-    bool biases;              /* attention_bias and mlp_bias are read */
-    wane_window_rule window;  /* when sliding_window counts */
-    int head_dim;             /* where config.json has none; 0: hidden / heads */
-} wane_family;
+#include "runtime/model/families.h"
+#include "runtime/model/findings.h"
 
 typedef struct {
     const wane_family *family; /* static */
@@ -39,10 +27,13 @@ typedef struct {
  * rule it breaks; EUNSUPPORTED for families, rope kinds and activations that wane does not compute.
  * Zeroed on failure. */
 wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e);
+/* The same, with every field that is wrong in all. */
+wane_status wane_config_survey(const char *dir, wane_config *config, wane_findings *all,
+                               wane_err *e);
 void wane_config_free(wane_config *);
 
-/* Every family, ended by one without a model_type. */
-extern const wane_family wane_families[];
+/* The number that a width of families.def is. */
+int64_t wane_config_width(const wane_config *, wane_width);
 
 /* quantization_config of config.json, borrowed; NULL where there is none. */
 const json_t *wane_config_quantization(const wane_config *);

@@ -19,7 +19,7 @@ typedef struct {
     size_t count;
 } inventory;
 
-enum { LISTED = 10, LAYER_MOST = 4 + 2 * WANE_LINEARS };
+enum { LISTED = 10, LAYER_MOST = WANE_NORMS + 2 * WANE_LINEARS };
 
 static const char FIX[] = "use the base model it was made from, in 16 bits: wane get ORG/MODEL";
 
@@ -36,12 +36,10 @@ static void expect_layer(inventory *v, int i)
 {
     const wane_config *c = v->config;
     char name[WANE_NAME], part[64];
-    expect(v, wane_layer_name(name, i, "input_layernorm.weight"), c->hidden, 0);
-    expect(v, wane_layer_name(name, i, "post_attention_layernorm.weight"), c->hidden, 0);
-    if (c->family->qk_norm) {
-        expect(v, wane_layer_name(name, i, "self_attn.q_norm.weight"), c->head_dim, 0);
-        expect(v, wane_layer_name(name, i, "self_attn.k_norm.weight"), c->head_dim, 0);
-    }
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!wane_norms[n].of_heads || c->family->qk_norm)
+            expect(v, wane_layer_name(name, i, wane_norms[n].name),
+                   wane_config_width(c, wane_norms[n].width), 0);
     for (int id = 0; id < WANE_LINEARS; id++) {
         int64_t m, k;
         wane_linear_shape(c, id, &m, &k);

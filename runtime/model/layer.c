@@ -6,49 +6,29 @@
 
 #include "runtime/model/model.h"
 
-static const char *const linear_names[WANE_LINEARS] = {
-    [WANE_Q_PROJ] = "self_attn.q_proj", [WANE_K_PROJ] = "self_attn.k_proj",
-    [WANE_V_PROJ] = "self_attn.v_proj", [WANE_O_PROJ] = "self_attn.o_proj",
-    [WANE_GATE_PROJ] = "mlp.gate_proj", [WANE_UP_PROJ] = "mlp.up_proj",
-    [WANE_DOWN_PROJ] = "mlp.down_proj",
-};
-
-/* The norms of a layer: where they lie in the struct, and what they are called. */
-static const struct {
-    const char *name;
-    size_t at;
-    bool of_heads; /* only with qk_norm, and of width d */
-} norms[] = {
-    {"input_layernorm.weight", offsetof(wane_layer, input_norm), false},
-    {"post_attention_layernorm.weight", offsetof(wane_layer, post_norm), false},
-    {"self_attn.q_norm.weight", offsetof(wane_layer, q_norm), true},
-    {"self_attn.k_norm.weight", offsetof(wane_layer, k_norm), true},
-};
-enum { NORMS = sizeof norms / sizeof *norms };
-
-static wane_tensor **norm_at(const wane_layer *l, int n)
+wane_tensor **wane_layer_norm(const wane_layer *l, wane_norm_id n)
 {
-    return (wane_tensor **)((char *)(uintptr_t)l + norms[n].at);
+    return (wane_tensor **)((char *)(uintptr_t)l + wane_norms[n].at);
 }
 
 const char *wane_linear_name(wane_linear_id id)
 {
-    return (unsigned)id < WANE_LINEARS ? linear_names[id] : "unknown";
+    return (unsigned)id < WANE_LINEARS ? wane_matrices[id].name : "unknown";
 }
 
 void wane_linear_shape(const wane_config *c, wane_linear_id id, int64_t *m, int64_t *k)
 {
-    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    *m = id == WANE_Q_PROJ                            ? q
-         : id == WANE_K_PROJ || id == WANE_V_PROJ     ? kv
-         : id == WANE_GATE_PROJ || id == WANE_UP_PROJ ? c->mlp
-                                                      : c->hidden;
-    *k = id == WANE_O_PROJ ? q : id == WANE_DOWN_PROJ ? c->mlp : c->hidden;
+    *m = wane_config_width(c, wane_matrices[id].rows);
+    *k = wane_config_width(c, wane_stages[wane_matrices[id].stage].width);
 }
 
 bool wane_linear_has_bias(const wane_config *c, wane_linear_id id)
 {
-    return id <= WANE_V_PROJ ? c->qkv_bias : id == WANE_O_PROJ ? c->o_bias : c->mlp_bias;
+    switch (wane_matrices[id].bias) {
+    case WANE_BIAS_OF_QKV: return c->qkv_bias;
+    case WANE_BIAS_OF_O: return c->o_bias;
+    default: return c->mlp_bias;
+    }
 }
 
 const char *wane_layer_name(char out[WANE_NAME], int i, const char *part)
@@ -73,7 +53,7 @@ wane_layer *wane_layer_retain(wane_layer *l)
 void wane_layer_release(wane_layer *l)
 {
     if (!l || --l->refs > 0) return;
-    for (int n = 0; n < NORMS; n++) wane_tensor_release(*norm_at(l, n));
+    for (int n = 0; n < WANE_NORMS; n++) wane_tensor_release(*wane_layer_norm(l, n));
     for (int id = 0; id < WANE_LINEARS; id++) wane_linear_clear(&l->linear[id]);
     free(l);
 }
@@ -102,7 +82,7 @@ wane_status wane_layer_copy_to(const wane_layer *l, wane_device *d, wane_layer *
     wane_layer *c = wane_layer_new();
     if (!c) return no_memory(e);
     wane_status s = WANE_OK;
-    for (int n = 0; n < NORMS && !s; n++) s = copy(*norm_at(l, n), d, norm_at(c, n), e);
+    for (int n = 0; n < WANE_NORMS && !s; n++) s = copy(*wane_layer_norm(l, n), d, wane_layer_norm(c, n), e);
     for (int id = 0; id < WANE_LINEARS && !s; id++) {
         const wane_linear *from = &l->linear[id];
         wane_linear *to = &c->linear[id];
@@ -126,7 +106,7 @@ static uint64_t tensor_bytes(const wane_tensor *t)
 uint64_t wane_layer_bytes(const wane_layer *l)
 {
     uint64_t bytes = 0;
-    for (int n = 0; n < NORMS; n++) bytes += tensor_bytes(*norm_at(l, n));
+    for (int n = 0; n < WANE_NORMS; n++) bytes += tensor_bytes(*wane_layer_norm(l, n));
     for (int id = 0; id < WANE_LINEARS; id++) {
         const wane_linear *p = &l->linear[id];
         bytes += tensor_bytes(p->weight) + tensor_bytes(p->bias);
@@ -137,8 +117,10 @@ uint64_t wane_layer_bytes(const wane_layer *l)
 
 uint64_t wane_config_weights(const wane_config *c)
 {
-    uint64_t table = (uint64_t)(c->vocabulary * c->hidden), layer = 2 * (uint64_t)c->hidden;
-    if (c->family->qk_norm) layer += 2 * (uint64_t)c->head_dim;
+    uint64_t table = (uint64_t)(c->vocabulary * c->hidden), layer = 0;
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!wane_norms[n].of_heads || c->family->qk_norm)
+            layer += (uint64_t)wane_config_width(c, wane_norms[n].width);
     for (int id = 0; id < WANE_LINEARS; id++) {
         int64_t m, k;
         wane_linear_shape(c, id, &m, &k);
@@ -150,11 +132,11 @@ uint64_t wane_config_weights(const wane_config *c)
 wane_tensor *wane_layer_find(const wane_layer *l, const char *part, const wane_quantized **codes)
 {
     *codes = NULL;
-    for (int n = 0; n < NORMS; n++)
-        if (!strcmp(part, norms[n].name)) return *norm_at(l, n);
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!strcmp(part, wane_norms[n].name)) return *wane_layer_norm(l, n);
     for (int id = 0; id < WANE_LINEARS; id++) {
-        size_t length = strlen(linear_names[id]);
-        if (strncmp(part, linear_names[id], length)) continue;
+        size_t length = strlen(wane_matrices[id].name);
+        if (strncmp(part, wane_matrices[id].name, length)) continue;
         if (!strcmp(part + length, ".bias")) return l->linear[id].bias;
         if (strcmp(part + length, ".weight")) continue;
         *codes = l->linear[id].quantized;
@@ -165,7 +147,7 @@ wane_tensor *wane_layer_find(const wane_layer *l, const char *part, const wane_q
 
 static const char *linear_part(char out[WANE_NAME], int i, int id, const char *suffix)
 {
-    snprintf(out, WANE_NAME, "model.layers.%d.%s.%s", i, linear_names[id], suffix);
+    snprintf(out, WANE_NAME, "model.layers.%d.%s.%s", i, wane_matrices[id].name, suffix);
     return out;
 }
 
@@ -174,11 +156,11 @@ wane_status wane_layer_read_plain(const wane_checkpoint *c, int i, wane_device *
 {
     char name[WANE_NAME];
     wane_status s = WANE_OK;
-    for (int n = 0; n < NORMS && !s; n++) {
-        int64_t width = norms[n].of_heads ? c->config.head_dim : c->config.hidden;
-        if (norms[n].of_heads && !c->config.family->qk_norm) continue;
-        s = wane_checkpoint_get(c, wane_layer_name(name, i, norms[n].name), 1, &width, d,
-                                norm_at(l, n), e);
+    for (int n = 0; n < WANE_NORMS && !s; n++) {
+        int64_t width = wane_config_width(&c->config, wane_norms[n].width);
+        if (wane_norms[n].of_heads && !c->config.family->qk_norm) continue;
+        s = wane_checkpoint_get(c, wane_layer_name(name, i, wane_norms[n].name), 1, &width, d,
+                                wane_layer_norm(l, n), e);
     }
     for (int id = 0; id < WANE_LINEARS && !s; id++) {
         int64_t m, k;
@@ -217,9 +199,9 @@ uint64_t wane_layer_plain_bytes(const wane_checkpoint *c, int i)
 {
     char name[WANE_NAME];
     uint64_t bytes = 0;
-    for (int n = 0; n < NORMS; n++)
-        if (!norms[n].of_heads || c->config.family->qk_norm)
-            bytes += entry_bytes(c, wane_layer_name(name, i, norms[n].name));
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!wane_norms[n].of_heads || c->config.family->qk_norm)
+            bytes += entry_bytes(c, wane_layer_name(name, i, wane_norms[n].name));
     for (int id = 0; id < WANE_LINEARS; id++)
         if (wane_linear_has_bias(&c->config, id))
             bytes += entry_bytes(c, linear_part(name, i, id, "bias"));

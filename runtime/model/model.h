@@ -10,17 +10,6 @@
 #include "runtime/model/checkpoint.h"
 #include "runtime/tensor/quantized.h"
 
-typedef enum {
-    WANE_Q_PROJ,
-    WANE_K_PROJ,
-    WANE_V_PROJ,
-    WANE_O_PROJ,
-    WANE_GATE_PROJ,
-    WANE_UP_PROJ,
-    WANE_DOWN_PROJ,
-    WANE_LINEARS
-} wane_linear_id;
-
 /* One matrix of a layer: dense or codes, never both. */
 typedef struct {
     wane_tensor *weight;       /* (m,k), or NULL */
@@ -34,6 +23,8 @@ typedef struct wane_layer {
     wane_tensor *q_norm, *k_norm;        /* (d), or NULL */
     wane_linear linear[WANE_LINEARS];
 } wane_layer;
+
+wane_tensor **wane_layer_norm(const wane_layer *, wane_norm_id); /* where it is kept */
 
 wane_layer *wane_layer_new(void); /* all empty; NULL where memory is out */
 wane_layer *wane_layer_retain(wane_layer *);

@@ -57,11 +57,11 @@ static float round_to(float x, wane_dtype t)
 
 static wane_status find_source(wane_fold *f, wane_err *e)
 {
-    wane_layer *l = f->into;
-    if (f->stage == 0 || f->stage == 2) {
-        f->place = f->stage ? &l->post_norm : &l->input_norm;
+    const wane_stage_row *row = &wane_stages[f->stage];
+    if (row->norm) {
+        f->place = wane_layer_norm(f->into, (wane_norm_id)row->source);
     } else {
-        wane_linear *from = &l->linear[f->stage == 1 ? WANE_V_PROJ : WANE_UP_PROJ];
+        wane_linear *from = &f->into->linear[row->source];
         f->place = from->quantized ? &from->quantized->scale : &from->weight;
         f->bias = from->bias;
     }
@@ -189,7 +189,7 @@ wane_status wane_fold_apply(wane_fold *f, float *s, wane_err *e)
     wane_tensor_release(*f->place);
     *f->place = f->source = source;
     if (bias) {
-        wane_linear *from = &f->into->linear[f->stage == 1 ? WANE_V_PROJ : WANE_UP_PROJ];
+        wane_linear *from = &f->into->linear[wane_stages[f->stage].source];
         wane_tensor_release(from->bias);
         from->bias = f->bias = bias;
     }

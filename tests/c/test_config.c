@@ -38,12 +38,17 @@ static wane_status load_text(const char *text, wane_config *c, wane_err *e)
     return wane_config_load(folder, c, e);
 }
 
-static wane_status load_json(const json_t *j, wane_config *c, wane_err *e)
+static void write_json(const json_t *j)
 {
     char *text = json_dumps(j, 0);
-    wane_status s = load_text(text, c, e);
+    write_text("config.json", text);
     free(text);
-    return s;
+}
+
+static wane_status load_json(const json_t *j, wane_config *c, wane_err *e)
+{
+    write_json(j);
+    return wane_config_load(folder, c, e);
 }
 
 static const char QWEN3[] =
@@ -229,6 +234,8 @@ static void refuses_what_it_does_not_compute(void **state)
     expect(QWEN3, "rope_scaling", "{\"type\":\"linear\",\"factor\":4.0}", WANE_OK, "");
     expect(QWEN3, "rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":4.0}", WANE_EFORMAT,
            "low_freq_factor is missing");
+    expect(QWEN3, "rope_scaling", "{\"rope_type\":\"longrope\"}", WANE_EUNSUPPORTED,
+           "computes default, linear, llama3");
     expect(QWEN3, "rope_scaling", "4", WANE_EFORMAT, "rope_scaling");
     expect(QWEN3, "rope_parameters", "{\"full_attention\":{\"rope_theta\":1.0}}", WANE_EUNSUPPORTED,
            "differ by layer");
@@ -250,15 +257,24 @@ static void reads_switches(void **state)
     (void)state;
     static const char MISTRAL[] =
         "{\"model_type\":\"mistral\",\"hidden_size\":64,\"num_hidden_layers\":2,"
-        "\"num_attention_heads\":4,\"intermediate_size\":128,\"vocab_size\":32000,"
-        "\"max_position_embeddings\":4096,\"sliding_window\":null}";
+        "\"num_attention_heads\":8,\"intermediate_size\":128,\"vocab_size\":32000,"
+        "\"max_position_embeddings\":8192,\"sliding_window\":null}";
     wane_config c;
     wane_err e;
-    expect(MISTRAL, "sliding_window", "4096", WANE_EUNSUPPORTED, "sliding_window is 4096");
-    if (load_text(MISTRAL, &c, &e)) fail_msg("%s", e.message);
-    assert_true(c.kv_heads == 4 && c.head_dim == 16 && !c.tied && c.rope_theta == 10000);
+    expect(MISTRAL, "sliding_window", "4096", WANE_EUNSUPPORTED, "sliding_window is 4096;");
+    expect(MISTRAL, "sliding_window", "8192", WANE_OK, ""); /* as long as any text */
+    expect(MISTRAL, "num_key_value_heads", "null", WANE_OK, "");
+    expect(MISTRAL, "num_attention_heads", "16", WANE_OK, ""); /* 8 of keys by default */
+    json_t *j = parse(MISTRAL);
+    json_object_set_new(j, "num_key_value_heads", json_integer(4));
+    if (load_json(j, &c, &e)) fail_msg("%s", e.message);
+    assert_true(c.kv_heads == 4 && c.head_dim == 8 && !c.tied && c.rope_theta == 10000);
     wane_config_free(&c);
-    json_t *j = parse(LLAMA3);
+    json_object_del(j, "sliding_window"); /* Transformers' default counts */
+    assert_int_equal(load_json(j, &c, &e), WANE_EUNSUPPORTED);
+    assert_non_null(strstr(e.message, "sliding_window is 4096 where config.json has none"));
+    json_decref(j);
+    j = parse(LLAMA3);
     json_object_set_new(j, "attention_bias", json_true());
     json_object_set_new(j, "mlp_bias", json_true());
     json_object_set_new(j, "pad_token_id", json_integer(-1));
@@ -266,6 +282,74 @@ static void reads_switches(void **state)
     assert_true(c.qkv_bias && c.o_bias && c.mlp_bias && c.pad == -1);
     wane_config_free(&c);
     json_decref(j);
+}
+
+static bool listed(const wane_findings *all, const char *says)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (strstr(all->item[i].message, says)) return true;
+    return false;
+}
+
+/* A survey has every field that is wrong, each once, and the first of them as the error. */
+static void surveys(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"hidden_size", "num_hidden_layers", "rms_norm_eps",
+                                        "tie_word_embeddings", "max_position_embeddings"};
+    wane_config c;
+    wane_err e;
+    wane_findings all = {0};
+    json_t *j = parse(LLAMA3);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        json_object_set_new(j, wrong[i], json_string("seven"));
+    json_object_set_new(json_object_get(j, "rope_parameters"), "factor", json_integer(0));
+    json_object_set_new(j, "eos_token_id", json_integer(128256));
+    json_object_set_new(j, "hidden_act", json_string("gelu"));
+    write_text("generation_config.json", "{\"eos_token_id\":\"<|eot|>\"}");
+    write_json(j);
+    assert_int_equal(wane_config_survey(folder, &c, &all, &e), WANE_EFORMAT);
+    assert_null(c.json);
+    assert_int_equal(all.count, 9);
+    assert_non_null(strstr(e.message, "hidden_size"));
+    assert_string_equal(all.item[0].message, e.message);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_true(listed(&all, wrong[i]));
+    assert_true(listed(&all, "factor") && listed(&all, "128256") && listed(&all, "gelu"));
+    assert_true(listed(&all, "generation_config.json: eos_token_id is"));
+    wane_findings_free(&all);
+    json_object_set_new(j, "model_type", json_string("phi3"));
+    write_text("generation_config.json", "[");
+    write_json(j);
+    assert_int_equal(wane_config_survey(folder, &c, &all, &e), WANE_EUNSUPPORTED);
+    assert_true(listed(&all, "not in wane's table of families") && listed(&all, "not JSON"));
+    wane_findings_free(&all);
+    write_text("generation_config.json", "{}");
+    assert_int_equal(wane_config_survey("/nonexistent", &c, &all, &e), WANE_EIO);
+    assert_int_equal(all.count, 1);
+    wane_findings_free(&all);
+    json_decref(j);
+}
+
+/* The tables name every matrix once, in the order of what it reads. */
+static void families(void **state)
+{
+    (void)state;
+    int next = 0;
+    for (int s = 0; s < WANE_STAGES; s++) {
+        assert_int_equal(wane_stage_first(s), next);
+        next += wane_stage_count(s);
+    }
+    assert_int_equal(next, WANE_LINEARS);
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        assert_true(wane_matrices[id].stage < WANE_STAGES);
+        for (int other = 0; other < id; other++)
+            assert_string_not_equal(wane_matrices[id].name, wane_matrices[other].name);
+    }
+    /* what a scale is divided out of makes the input, so it is as wide or shared by heads */
+    assert_true(wane_stages[0].norm && wane_stages[0].source == WANE_NORM_input_norm);
+    assert_true(!wane_stages[1].norm && wane_stages[1].source == WANE_V_PROJ);
+    assert_true(wane_stages[2].norm && wane_stages[2].source == WANE_NORM_post_norm);
+    assert_true(!wane_stages[3].norm && wane_stages[3].source == WANE_UP_PROJ);
 }
 
 /* Any byte changed or the text cut anywhere: refused or read, with every number in its range. */
@@ -345,6 +429,7 @@ int test_config(void)
         cmocka_unit_test(refuses_wrong_numbers), cmocka_unit_test(refuses_what_it_does_not_compute),
         cmocka_unit_test(reads_switches),        cmocka_unit_test(survives_damage),
         cmocka_unit_test(frequencies),           cmocka_unit_test(absent_file),
+        cmocka_unit_test(surveys),               cmocka_unit_test(families),
     };
     return cmocka_run_group_tests_name("config", tests, make_folder, drop_folder);
 }
