@@ -152,9 +152,8 @@ static void refuse_family(reader *r, const char *name, const char *given)
     }
     near = wane_nearest(given, types, n);
     wane_escape(shown, sizeof shown, given, strlen(given));
-    refuse(r, WANE_EUNSUPPORTED,
-           "%s \"%s\" is not in wane's table of families, which has %s%s%s%s", name, shown, list,
-           near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+    refuse(r, WANE_EUNSUPPORTED, "%s \"%s\" is not in wane's table of families, which has %s%s%s%s",
+           name, shown, list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
 }
 
 static void read_family(reader *r, const json_t *j, wane_config *c)
@@ -238,8 +237,8 @@ static void read_switches(reader *r, const json_t *j, wane_config *c)
 static void read_windows(reader *r, const json_t *j, const wane_config *c)
 {
     bool said = json_object_get(j, "sliding_window") != NULL;
-    int64_t window = integer(r, j, "sliding_window", 1, INT64_MAX,
-                             c->family && !said ? c->family->window : 0);
+    int64_t window =
+        integer(r, j, "sliding_window", 1, INT64_MAX, c->family && !said ? c->family->window : 0);
     bool flag = boolean(r, j, "use_sliding_window", false);
     const json_t *types = field(j, "layer_types");
     if (!c->family || !c->layers) return;
@@ -301,7 +300,8 @@ static void read_rope(reader *r, const json_t *j, wane_config *c)
     if (number(r, rotated, "partial_rotary_factor", 0, 1, false, 1.0) != 1.0)
         refuse(r, WANE_EUNSUPPORTED, "partial_rotary_factor is not 1; wane turns whole heads");
     if (!rope) return;
-    const char *key = field(rope, "rope_type") ? "rope_type" : "type"; /* before Transformers 4.43 */
+    const char *key =
+        field(rope, "rope_type") ? "rope_type" : "type"; /* before Transformers 4.43 */
     const char *kind = string(r, rope, key);
     if (kind && !find_rope(r, kind, &c->rope)) return;
     if (c->rope == WANE_ROPE_DEFAULT) {

@@ -16,7 +16,7 @@ const wane_matrix_row wane_matrices[WANE_LINEARS] = {
 };
 
 #define NORM(field) true, WANE_NORM_##field
-#define ROWS(id) false, WANE_##id
+#define ROWS(id)    false, WANE_##id
 const wane_stage_row wane_stages[WANE_STAGES] = {
 #define WANE_STAGE(width, kind, source) {WANE_WIDTH_##width, kind(source)},
 #include "runtime/model/families.def"
@@ -29,15 +29,8 @@ const char *const wane_ropes[WANE_ROPES] = {
 
 const wane_family wane_families[] = {
 #define WANE_FAMILY(type, architecture, qk_norm, bias, mlp_bias, head_dim, kv_heads, width, rule)  \
-    {type,                                                                                         \
-     architecture,                                                                                 \
-     qk_norm,                                                                                      \
-     WANE_BIAS_##bias,                                                                             \
-     mlp_bias,                                                                                     \
-     head_dim,                                                                                     \
-     kv_heads,                                                                                     \
-     width,                                                                                        \
-     WANE_WINDOW_##rule},
+    {type,     architecture, qk_norm, WANE_BIAS_##bias,  mlp_bias,                                 \
+     head_dim, kv_heads,     width,   WANE_WINDOW_##rule},
 #include "runtime/model/families.def"
     {0},
 };

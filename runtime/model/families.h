@@ -54,7 +54,7 @@ typedef struct {
 
 typedef struct {
     wane_width width;
-    bool norm; /* a scale is divided out of norm's gain; else out of a matrix's rows */
+    bool norm;  /* a scale is divided out of norm's gain; else out of a matrix's rows */
     int source; /* wane_norm_id or wane_linear_id */
 } wane_stage_row;
 
@@ -63,10 +63,10 @@ typedef struct {
     const char *architecture; /* "Qwen3ForCausalLM" */
     bool qk_norm;             /* RMSNorm over each head of q and k */
     wane_bias_rule bias;
-    bool mlp_bias;            /* mlp_bias is read */
-    int head_dim;             /* where config.json has none; 0: hidden / heads */
-    int kv_heads;             /* where config.json has none; 0: heads */
-    int window;               /* where config.json has none */
+    bool mlp_bias; /* mlp_bias is read */
+    int head_dim;  /* where config.json has none; 0: hidden / heads */
+    int kv_heads;  /* where config.json has none; 0: heads */
+    int window;    /* where config.json has none */
     wane_window_rule window_rule;
 } wane_family;
 

@@ -15,7 +15,7 @@ typedef wane_expected expected;
 typedef struct {
     const wane_config *config;
     const wane_checkpoint *c; /* NULL while only the list is made */
-    expected *item; /* sorted by name */
+    expected *item;           /* sorted by name */
     size_t count;
 } inventory;
 

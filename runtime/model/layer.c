@@ -82,7 +82,8 @@ wane_status wane_layer_copy_to(const wane_layer *l, wane_device *d, wane_layer *
     wane_layer *c = wane_layer_new();
     if (!c) return no_memory(e);
     wane_status s = WANE_OK;
-    for (int n = 0; n < WANE_NORMS && !s; n++) s = copy(*wane_layer_norm(l, n), d, wane_layer_norm(c, n), e);
+    for (int n = 0; n < WANE_NORMS && !s; n++)
+        s = copy(*wane_layer_norm(l, n), d, wane_layer_norm(c, n), e);
     for (int id = 0; id < WANE_LINEARS && !s; id++) {
         const wane_linear *from = &l->linear[id];
         wane_linear *to = &c->linear[id];

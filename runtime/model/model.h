@@ -66,7 +66,8 @@ typedef struct {
     wane_status (*layer)(void *self, int i, wane_device *, wane_layer **out, wane_err *e);
     uint64_t (*bytes)(void *self,
                       int i); /* on the device that layer i takes, known without reading it */
-    /* The output head of an untied model, dense or codes, into out, which is empty; and its bytes. */
+    /* The output head of an untied model, dense or codes, into out, which is empty; and its bytes.
+     */
     wane_status (*head)(void *self, wane_device *, wane_linear *out, wane_err *e);
     uint64_t (*head_bytes)(void *self);
     void (*release)(void *self);

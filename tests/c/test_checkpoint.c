@@ -30,7 +30,8 @@ static void put_config(const char *dir)
 {
     put(dir, "config.json",
         "{\"model_type\":\"qwen3\",\"hidden_size\":8,\"num_hidden_layers\":1,"
-        "\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":2,\"intermediate_size\":8,\"vocab_size\":8,"
+        "\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":2,\"intermediate_size\":"
+        "8,\"vocab_size\":8,"
         "\"max_position_embeddings\":8}");
 }
 

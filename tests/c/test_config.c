@@ -425,11 +425,16 @@ static void absent_file(void **state)
 int test_config(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_real_ones),       cmocka_unit_test(reads_both_spellings),
-        cmocka_unit_test(refuses_wrong_numbers), cmocka_unit_test(refuses_what_it_does_not_compute),
-        cmocka_unit_test(reads_switches),        cmocka_unit_test(survives_damage),
-        cmocka_unit_test(frequencies),           cmocka_unit_test(absent_file),
-        cmocka_unit_test(surveys),               cmocka_unit_test(families),
+        cmocka_unit_test(reads_real_ones),
+        cmocka_unit_test(reads_both_spellings),
+        cmocka_unit_test(refuses_wrong_numbers),
+        cmocka_unit_test(refuses_what_it_does_not_compute),
+        cmocka_unit_test(reads_switches),
+        cmocka_unit_test(survives_damage),
+        cmocka_unit_test(frequencies),
+        cmocka_unit_test(absent_file),
+        cmocka_unit_test(surveys),
+        cmocka_unit_test(families),
     };
     return cmocka_run_group_tests_name("config", tests, make_folder, drop_folder);
 }
