@@ -46,6 +46,16 @@ function section.commands()
   return table.concat(lines, "\n")
 end
 
+function section.families()
+  local lines = { "| model_type | norms of q and k | biases | heads where config.json does not say | sliding window |",
+                  "|---|---|---|---|---|" }
+  for _, f in ipairs(wane.core.check.families()) do
+    lines[#lines + 1] = ("| `%s` | %s | %s%s | %s | %s |"):format(f.model_type, f.qk_norm and "yes" or "no", f.bias,
+      f.mlp_bias and ", mlp_bias" or "", f.head_dim > 0 and f.head_dim .. " wide" or "hidden / heads", f.window)
+  end
+  return table.concat(lines, "\n")
+end
+
 function section.formats()
   local lines = { "| format | what it is |", "|---|---|" }
   for _, f in ipairs(wane.core.save.formats()) do lines[#lines + 1] = ("| `%s` | %s |"):format(f.name, f.doc) end

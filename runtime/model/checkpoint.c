@@ -153,6 +153,19 @@ static wane_status open_shard(wane_checkpoint *c, int dirfd, const char *name,
     return s;
 }
 
+/* The first failure of several is the one that is returned. */
+static void note(wane_status *first, wane_status s, const wane_err *here, wane_err *e)
+{
+    if (!s || *first) return;
+    *e = *here;
+    *first = s;
+}
+
+static wane_status tell(wane_findings *all, wane_status s, const wane_err *e)
+{
+    return s ? wane_findings_add(all, e) : WANE_OK;
+}
+
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -274,25 +287,29 @@ static const wane_located *locate(const wane_checkpoint *c, const char *name)
 }
 
 /* Every tensor of the index is where it says; tensors that it does not name are worth a warning. */
-static wane_status check_index(wane_checkpoint *c, json_t *index, json_t *map, wane_err *e)
+static wane_status check_index(wane_checkpoint *c, json_t *index, json_t *map, wane_findings *all,
+                               wane_err *e)
 {
     const char *key;
     json_t *value;
+    wane_status s = WANE_OK;
     json_object_foreach(map, key, value)
     {
         char shown[128];
+        wane_err here;
         const char *said = json_string_value(value);
         const wane_located *t = locate(c, key);
         if (t && !strcmp(base_name(t->shard), said)) continue;
         wane_escape(shown, sizeof shown, key, strlen(key));
         if (t)
-            refuse(c, INDEX, WANE_EFORMAT, e, "says that tensor %s is in %s, but it is in %s",
+            refuse(c, INDEX, WANE_EFORMAT, &here, "says that tensor %s is in %s, but it is in %s",
                    shown, said, base_name(t->shard));
         else
-            refuse(c, INDEX, WANE_EFORMAT, e, "says that tensor %s is in %s, but it is in no file",
-                   shown, said);
-        if (e) snprintf(e->tensor, sizeof e->tensor, "%s", shown);
-        return WANE_EFORMAT;
+            refuse(c, INDEX, WANE_EFORMAT, &here,
+                   "says that tensor %s is in %s, but it is in no file", shown, said);
+        snprintf(here.tensor, sizeof here.tensor, "%s", shown);
+        note(&s, wane_findings_add(all, &here), &here, e);
+        if (!all) return s;
     }
     if (c->count > json_object_size(map))
         warn(c, "%s does not list %zu of the files' tensors", INDEX,
@@ -301,36 +318,43 @@ static wane_status check_index(wane_checkpoint *c, json_t *index, json_t *map, w
     if (total && (uint64_t)json_integer_value(total) != c->bytes)
         warn(c, "%s says %" JSON_INTEGER_FORMAT " bytes in all; the files hold %" PRIu64, INDEX,
              json_integer_value(total), c->bytes);
-    return WANE_OK;
+    return s;
 }
 
-static wane_status open_indexed(wane_checkpoint *c, int dirfd, wane_err *e)
+/* All shards of a list, or as many as can be opened. */
+static wane_status open_shards(wane_checkpoint *c, int dirfd, const char *const *name, int n,
+                               wane_findings *all, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    c->shard = calloc((size_t)n, sizeof(wane_safetensors *));
+    if (!c->shard) return no_memory(e);
+    for (int i = 0; i < n && (!s || all); i++) {
+        wane_err here;
+        if (s && faccessat(dirfd, name[i], F_OK, AT_SYMLINK_NOFOLLOW)) continue; /* told already */
+        wane_status one = open_shard(c, dirfd, name[i], &c->shard[c->n_shards], &here);
+        c->n_shards += !one;
+        if (one) note(&s, wane_findings_add(all, &here), &here, e);
+    }
+    return s;
+}
+
+static wane_status open_indexed(wane_checkpoint *c, int dirfd, wane_findings *all, wane_err *e)
 {
     char path[PATH_MAX];
     json_t *index = NULL, *map = NULL;
     const char **name = NULL;
     int n = 0;
+    wane_err other;
     snprintf(path, sizeof path, "%s/%s", c->dir, INDEX);
     wane_status s = wane_json_load(path, INDEX_MOST, &index, e);
-    if (s) goto done;
-    map = json_object_get(index, "weight_map");
-    if (!json_is_object(map)) {
-        s = refuse(c, INDEX, WANE_EFORMAT, e, "has no weight_map");
-        goto done;
-    }
-    s = shard_names(c, map, &name, &n, e);
+    if (!s) map = json_object_get(index, "weight_map");
+    if (!s && !json_is_object(map)) s = refuse(c, INDEX, WANE_EFORMAT, e, "has no weight_map");
+    if (!s) s = shard_names(c, map, &name, &n, e);
     if (!s) s = check_present(c, dirfd, name, n, e);
-    if (s) goto done;
-    c->shard = calloc((size_t)n, sizeof(wane_safetensors *));
-    if (!c->shard) {
-        s = no_memory(e);
-        goto done;
-    }
-    for (; c->n_shards < n && !s; c->n_shards += !s)
-        s = open_shard(c, dirfd, name[c->n_shards], &c->shard[c->n_shards], e);
-    if (!s) s = gather(c, e);
-    if (!s) s = check_index(c, index, map, e);
-done:
+    tell(all, s, e);
+    if (n && (!s || all)) note(&s, open_shards(c, dirfd, name, n, all, &other), &other, e);
+    if (!s) s = tell(all, gather(c, e), e);
+    if (!s) s = check_index(c, index, map, all, e);
     free(name);
     json_decref(index);
     return s;
@@ -362,7 +386,44 @@ static wane_status refuse_empty(const wane_checkpoint *c, int dirfd, wane_err *e
     return refuse(c, NULL, WANE_EFORMAT, e, "has neither %s nor %s; %s", SINGLE, INDEX, FETCH);
 }
 
-wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e)
+/* The weights of a folder, whatever its config. */
+static wane_status open_weights(wane_checkpoint *c, int dirfd, wane_findings *all, wane_err *e)
+{
+    bool indexed = !faccessat(dirfd, INDEX, F_OK, 0), single = !faccessat(dirfd, SINGLE, F_OK, 0);
+    if (indexed && single) warn(c, "%s is there beside %s, which is taken", SINGLE, INDEX);
+    if (indexed) return open_indexed(c, dirfd, all, e);
+    return tell(all, single ? open_single(c, dirfd, e) : refuse_empty(c, dirfd, e), e);
+}
+
+/* A family that the tables lack is refused with what its weights have that they do not. */
+static void say_lacking(const wane_checkpoint *c, wane_err *e)
+{
+    char lacking[440];
+    size_t at = strlen(e->message);
+    if (wane_checkpoint_lacking(c, lacking, sizeof lacking))
+        snprintf(e->message + at, sizeof e->message - at, "; %s", lacking);
+}
+
+static wane_status open_folder(wane_checkpoint *c, int dirfd, wane_findings *all, wane_err *e)
+{
+    wane_err other;
+    size_t at = all ? all->count : 0;
+    wane_status s = wane_config_survey(c->dir, &c->config, all, e), weights;
+    if (s && s != WANE_EUNSUPPORTED && !all) return s;
+    if (json_object_get(c->config.json, "auto_map"))
+        warn(c, "config.json names code of its own (auto_map), which wane ignores");
+    weights = open_weights(c, dirfd, all, &other);
+    c->whole = !weights;
+    if (s == WANE_EUNSUPPORTED && c->whole) {
+        say_lacking(c, e);
+        if (all && at < all->count) all->item[at] = *e; /* the first that it found */
+    }
+    note(&s, weights, &other, e);
+    return s;
+}
+
+wane_status wane_checkpoint_survey(const char *dir, wane_checkpoint **out, wane_findings *all,
+                                   wane_err *e)
 {
     *out = NULL;
     wane_checkpoint *c = calloc(1, sizeof *c);
@@ -371,7 +432,7 @@ wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_er
     int dirfd = -1;
     wane_status s = WANE_OK;
     if (strlen(dir) + sizeof INDEX + 1 >= PATH_MAX) {
-        s = wane_fail(e, WANE_EIO, "the folder's path is too long");
+        s = tell(all, wane_fail(e, WANE_EIO, "the folder's path is too long"), e);
         goto done;
     }
     c->dir = strdup(dir);
@@ -384,27 +445,23 @@ wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_er
         s = errno == ENOENT    ? refuse(c, NULL, WANE_EIO, e, "there is no such folder; %s", FETCH)
             : errno == ENOTDIR ? refuse(c, NULL, WANE_EIO, e, "is a file; name its folder")
                                : wane_fail_io(e, "open the model's folder", dir);
+        tell(all, s, e);
         goto done;
     }
-    s = wane_config_load(dir, &c->config, e);
-    if (s) goto done;
-    if (json_object_get(c->config.json, "auto_map"))
-        warn(c, "config.json names code of its own (auto_map), which wane ignores");
-    bool indexed = !faccessat(dirfd, INDEX, F_OK, 0), single = !faccessat(dirfd, SINGLE, F_OK, 0);
-    if (indexed && single) warn(c, "%s is there beside %s, which is taken", SINGLE, INDEX);
-    if (indexed)
-        s = open_indexed(c, dirfd, e);
-    else if (single)
-        s = open_single(c, dirfd, e);
-    else
-        s = refuse_empty(c, dirfd, e);
+    s = open_folder(c, dirfd, all, e);
 done:
     if (dirfd >= 0) close(dirfd);
-    if (s)
-        wane_checkpoint_release(c);
-    else
+    if (!s || (all && c->whole))
         *out = c;
+    else
+        wane_checkpoint_release(c);
     return s;
+}
+
+wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e)
+{
+    wane_err own;
+    return wane_checkpoint_survey(dir, out, NULL, e ? e : &own);
 }
 
 wane_checkpoint *wane_checkpoint_retain(wane_checkpoint *c)

@@ -22,12 +22,18 @@ typedef struct wane_checkpoint {
     size_t count;
     char **warning; /* what is odd and does no harm, one line each */
     int n_warnings;
+    bool whole; /* all files are open and agree */
 } wane_checkpoint;
 
 /* Opens and cross-checks headers and index (plain shard names only, every tensor where the index
  * says); reads no weight. .bin, .pt, .pth, .ckpt, .pkl are refused, and nothing in the folder is
  * ever executed. */
 wane_status wane_checkpoint_open(const char *dir, wane_checkpoint **out, wane_err *e);
+/* The same with everything that is wrong in all. Where the weights can be opened *out is there even
+ * on failure: with config.json NULL where that is what is wrong. all may be NULL: then it is open.
+ */
+wane_status wane_checkpoint_survey(const char *dir, wane_checkpoint **out, wane_findings *all,
+                                   wane_err *e);
 wane_checkpoint *wane_checkpoint_retain(wane_checkpoint *);
 void wane_checkpoint_release(wane_checkpoint *); /* NULL is fine */
 
@@ -38,6 +44,8 @@ const wane_entry *wane_checkpoint_find(const wane_checkpoint *, const char *name
 /* "BF16 (8, 256)" of an entry; returns out. */
 const char *wane_entry_describe(const wane_entry *, char *out, size_t size);
 bool wane_entry_floating(const wane_entry *); /* F32, F16 or BF16 */
+/* What the tables of families.def lack for these weights, as a clause; false where nothing. */
+bool wane_checkpoint_lacking(const wane_checkpoint *, char *out, size_t size);
 
 /* A tensor that must be there with this shape (-1 fits any) and a float dtype, onto a device. The
  * message has both sides. */

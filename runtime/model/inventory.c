@@ -1,6 +1,5 @@
 /* inventory.c - whether a checkpoint is what its config says: every tensor there, none besides, all
- * floating point and of the implied shapes, no NaN or Inf; and not the output of a quantizer.
- * See model.h. */
+ * floating point and of the implied shapes; and not the output of a quantizer. See model.h. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +16,8 @@ typedef struct {
     const wane_checkpoint *c; /* NULL while only the list is made */
     expected *item;           /* sorted by name */
     size_t count;
+    wane_holds holds;   /* NULL: no matrix may be kept as codes */
+    wane_findings *all; /* NULL: the first that is wrong will do */
 } inventory;
 
 enum { LISTED = 10, LAYER_MOST = WANE_NORMS + 2 * WANE_LINEARS };
@@ -93,6 +94,16 @@ static bool harmless(const inventory *v, const char *name)
            ends(name, "rotary_emb.inv_freq");
 }
 
+/* Whether a tensor is of a matrix that is kept as codes: NAME.weight, NAME.qweight, ... */
+static bool is_held(const inventory *v, const char *name)
+{
+    char matrix[WANE_NAME];
+    const char *dot = strrchr(name, '.');
+    if (!v->holds || !dot || (size_t)(dot - name) >= sizeof matrix) return false;
+    snprintf(matrix, sizeof matrix, "%.*s", (int)(dot - name), name);
+    return strncmp(dot, ".bias", 6) && v->holds(v->c, matrix);
+}
+
 static bool is_expected(const inventory *v, const char *name)
 {
     expected key;
@@ -137,19 +148,22 @@ static void shape_text(char *out, size_t size, const expected *x)
         snprintf(out, size, "(%" PRId64 ", %" PRId64 ")", x->shape[0], x->shape[1]);
 }
 
+/* Whether an expected tensor, if it is there, is what it should be. */
+static bool fits(const inventory *v, const expected *x, const wane_entry **entry,
+                 const wane_safetensors **file)
+{
+    const wane_entry *t = wane_checkpoint_find(v->c, x->name, file);
+    *entry = t;
+    return !t || (wane_entry_floating(t) && t->rank == x->rank && t->shape[0] == x->shape[0] &&
+                  (x->rank == 1 || t->shape[1] == x->shape[1]));
+}
+
 /* The first expected tensor that is there and is something else; NULL where all fit. */
 static const expected *misfit(const inventory *v, const wane_entry **entry,
                               const wane_safetensors **file)
 {
-    for (size_t i = 0; i < v->count; i++) {
-        const expected *x = &v->item[i];
-        const wane_entry *t = wane_checkpoint_find(v->c, x->name, file);
-        if (!t) continue;
-        bool fits = wane_entry_floating(t) && t->rank == x->rank && t->shape[0] == x->shape[0] &&
-                    (x->rank == 1 || t->shape[1] == x->shape[1]);
-        *entry = t;
-        if (!fits) return x;
-    }
+    for (size_t i = 0; i < v->count; i++)
+        if (!fits(v, &v->item[i], entry, file)) return &v->item[i];
     return NULL;
 }
 
@@ -172,24 +186,43 @@ static wane_status refuse_config(const inventory *v, const json_t *said, wane_er
                   example, FIX);
 }
 
-static wane_status check_shapes(const inventory *v, wane_err *e)
+static wane_status refuse_shape(const expected *x, const wane_entry *t,
+                                const wane_safetensors *file, wane_err *e)
 {
     char is[160], wanted[64];
-    const wane_entry *t;
-    const wane_safetensors *file;
-    const expected *x = misfit(v, &t, &file);
-    if (!x) return WANE_OK;
     shape_text(wanted, sizeof wanted, x);
     wane_entry_describe(t, is, sizeof is);
-    if (!wane_entry_floating(t))
+    if (wane_entry_floating(t))
+        return refuse(file->path, x->name, WANE_EFORMAT, e,
+                      "tensor %s is %s, expected %s by config.json, which is of another model; "
+                      "fetch both again: wane get ORG/MODEL",
+                      x->name, is, wanted);
+    if (!strcmp(t->dtype_name, "F64"))
         return refuse(file->path, x->name, WANE_EUNSUPPORTED, e,
-                      "tensor %s is %s, expected F32, F16 or BF16 %s: the model is quantized "
-                      "already; %s",
-                      x->name, is, wanted, FIX);
-    return refuse(file->path, x->name, WANE_EFORMAT, e,
-                  "tensor %s is %s, expected %s by config.json, which is of another model; fetch "
-                  "both again: wane get ORG/MODEL",
-                  x->name, is, wanted);
+                      "tensor %s is %s, expected F32, F16 or BF16 %s: store it in one of these",
+                      x->name, is, wanted);
+    bool float8 = !strncmp(t->dtype_name, "F8_", 3);
+    return refuse(
+        file->path, x->name, WANE_EUNSUPPORTED, e,
+        "tensor %s is %s, expected F32, F16 or BF16 %s: %s; %s", x->name, is, wanted,
+        float8 ? "float8, whose scales wane does not read" : "the model is quantized already", FIX);
+}
+
+/* Shapes and dtypes of all expected tensors that are there. */
+static wane_status check_shapes(const inventory *v, wane_err *e)
+{
+    wane_status first = WANE_OK;
+    for (size_t i = 0; i < v->count && (!first || v->all); i++) {
+        const wane_entry *t;
+        const wane_safetensors *file;
+        wane_err here;
+        if (is_held(v, v->item[i].name) || fits(v, &v->item[i], &t, &file)) continue;
+        refuse_shape(&v->item[i], t, file, &here);
+        wane_findings_add(v->all, &here);
+        if (!first && e) *e = here;
+        if (!first) first = here.status;
+    }
+    return first;
 }
 
 static void append(char *text, size_t size, const char *name)
@@ -212,14 +245,14 @@ static wane_status check_names(const inventory *v, wane_err *e)
     if (!others) return wane_fail(e, WANE_EOOM, "host: no memory to list the model's tensors");
     for (size_t i = 0; i < v->c->count; i++) {
         const char *name = v->c->tensor[i].entry->name;
-        if (is_expected(v, name) || harmless(v, name)) continue;
+        if (is_expected(v, name) || harmless(v, name) || is_held(v, name)) continue;
         if (n_extra < LISTED) append(extra, sizeof extra, name);
         if (!code && is_code(name)) code = name;
         others[n_extra++] = name;
     }
     for (size_t i = 0; i < v->count; i++) {
         const char *name = v->item[i].name;
-        if (wane_checkpoint_find(v->c, name, NULL)) continue;
+        if (wane_checkpoint_find(v->c, name, NULL) || is_held(v, name)) continue;
         if (n_missing < LISTED) append(missing, sizeof missing, name);
         if (!first) first = name;
         n_missing++;
@@ -247,111 +280,101 @@ static wane_status check_names(const inventory *v, wane_err *e)
 
 wane_status wane_checkpoint_check_dense(const wane_checkpoint *c, wane_err *e)
 {
-    inventory v = {.config = &c->config, .c = c};
-    wane_status s = list_expected(&v, e);
+    return wane_checkpoint_survey_tensors(c, NULL, NULL, e);
+}
+
+wane_status wane_checkpoint_survey_tensors(const wane_checkpoint *c, wane_holds holds,
+                                           wane_findings *all, wane_err *e)
+{
+    inventory v = {.config = &c->config, .c = c, .holds = holds, .all = all};
+    wane_err names;
+    wane_status s = list_expected(&v, e), other;
     const json_t *said = wane_config_quantization(&c->config);
-    if (!s && said) s = refuse_config(&v, said, e);
+    if (!s && said && !holds) {
+        s = refuse_config(&v, said, e);
+        if (all && e) wane_findings_add(all, e);
+        goto done; /* what follows would say it again, of every tensor */
+    }
     if (!s) s = check_shapes(&v, e);
-    if (!s) s = check_names(&v, e);
+    if (s && !all) goto done;
+    other = v.item ? check_names(&v, &names) : WANE_OK;
+    if (other) wane_findings_add(all, &names);
+    if (other && !s && e) *e = names;
+    if (!s) s = other;
+done:
     free(v.item);
     return s;
 }
 
-/* Whether one of n values is NaN or Inf: without its sign, at least the bits of infinity. A
- * maximum, as that is what compilers make quick. */
-static bool any_bad_16(const int16_t *x, size_t n, int16_t infinity)
+/* The part of a name after "model." and "layers.N.", with other numbers as N: experts.N.up_proj.
+ * Gives whether it is of a layer. */
+static bool part_of(const char *name, char out[WANE_NAME])
 {
-    int16_t top = 0;
-#pragma omp simd reduction(max : top)
-    for (size_t i = 0; i < n; i++) {
-        int16_t bits = x[i] & 0x7fff;
-        top = bits > top ? bits : top;
-    }
-    return top >= infinity;
-}
-
-static bool any_bad_32(const int32_t *x, size_t n)
-{
-    int32_t top = 0;
-#pragma omp simd reduction(max : top)
-    for (size_t i = 0; i < n; i++) {
-        int32_t bits = x[i] & 0x7fffffff;
-        top = bits > top ? bits : top;
-    }
-    return top >= 0x7f800000;
-}
-
-/* How many of n values are NaN or Inf; *at is the first of them. */
-static uint64_t count_bad(const void *data, wane_dtype dtype, size_t n, size_t *at)
-{
-    const int16_t infinity = dtype == WANE_F16 ? 0x7c00 : 0x7f80;
-    uint64_t bad = 0;
-    *at = 0;
-    if (dtype == WANE_F32 ? !any_bad_32(data, n) : !any_bad_16(data, n, infinity)) return 0;
-    for (size_t i = n; i-- > 0;) {
-        bool is_bad = dtype == WANE_F32 ? any_bad_32((const int32_t *)data + i, 1)
-                                        : any_bad_16((const int16_t *)data + i, 1, infinity);
-        if (is_bad) *at = i;
-        bad += is_bad;
-    }
-    return bad;
-}
-
-static wane_status check_entry(const wane_located *t, const wane_device *poll, void *piece,
-                               uint64_t size, wane_err *e)
-{
-    uint64_t bytes = t->entry->end - t->entry->begin, bad = 0, first = 0;
-    uint64_t width = wane_dtype_bytes(t->entry->dtype);
-    for (uint64_t at = 0; at < bytes; at += size) {
-        uint64_t n = bytes - at < size ? bytes - at : size;
-        size_t where;
-        wane_status s = poll ? wane_device_poll(poll, e) : WANE_OK;
-        if (!s) s = wane_safetensors_read(t->shard, t->entry, at, n, piece, e);
-        if (s) return s;
-        uint64_t here = count_bad(piece, t->entry->dtype, (size_t)(n / width), &where);
-        if (here && !bad) first = at / width + where;
-        bad += here;
-    }
-    if (!bad) return WANE_OK;
-    char shown[160];
-    wane_escape(shown, sizeof shown, t->entry->name, strlen(t->entry->name));
-    return refuse(t->shard->path, t->entry->name, WANE_ENUMERIC, e,
-                  "tensor %s has %" PRIu64
-                  " values that are NaN or Inf, the first at element %" PRIu64
-                  "; the file is damaged: wane get ORG/MODEL fetches it again",
-                  shown, bad, first + 1);
-}
-
-/* All threads read, a tensor each; of several bad ones the first in the list is told. */
-wane_status wane_checkpoint_check_finite(const wane_checkpoint *c, const wane_device *poll,
-                                         wane_err *e)
-{
-    const uint64_t size = 4 << 20;
-    wane_status status = WANE_OK;
-    size_t worst = c->count; /* the first tensor that failed */
-#pragma omp parallel
-    {
-        void *piece = malloc(size);
-#pragma omp for schedule(dynamic)
-        for (size_t i = 0; i < c->count; i++) {
-            wane_err why;
-            wane_status s = WANE_OK;
-            size_t failed;
-#pragma omp atomic read
-            failed = worst;
-            if (i > failed || !wane_entry_floating(c->tensor[i].entry)) continue;
-            if (!piece) s = wane_fail(&why, WANE_EOOM, "host: no memory to read weights");
-            if (!s) s = check_entry(&c->tensor[i], poll, piece, size, &why);
-            if (!s) continue;
-#pragma omp critical
-            if (i < worst) {
-#pragma omp atomic write
-                worst = i;
-                status = s;
-                if (e) *e = why;
-            }
+    size_t at = 0;
+    int used = 0;
+    if (!strncmp(name, "model.", 6)) name += 6;
+    if (sscanf(name, "layers.%*9[0-9].%n", &used) == 0 && used) name += used;
+    for (const char *p = name; *p && at < WANE_NAME - 1; p++) {
+        bool digit = *p >= '0' && *p <= '9', begins = p == name || p[-1] == '.';
+        size_t digits = strspn(p, "0123456789");
+        if (digit && begins && (p[digits] == '.' || !p[digits])) {
+            out[at++] = 'N';
+            p += digits - 1;
+        } else {
+            out[at++] = *p;
         }
-        free(piece);
     }
-    return status;
+    out[at] = 0;
+    return used > 0;
+}
+
+static bool in_tables(const char *part, bool of_layer)
+{
+    char name[WANE_NAME];
+    if (!of_layer)
+        return !strcmp(part, "embed_tokens.weight") || !strcmp(part, "norm.weight") ||
+               !strcmp(part, "lm_head.weight");
+    if (ends(part, "rotary_emb.inv_freq")) return true;
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!strcmp(part, wane_norms[n].name)) return true;
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        snprintf(name, sizeof name, "%s.weight", wane_matrices[id].name);
+        if (!strcmp(part, name)) return true;
+        snprintf(name, sizeof name, "%s.bias", wane_matrices[id].name);
+        if (!strcmp(part, name)) return true;
+    }
+    return false;
+}
+
+/* Names of layer 0 that the tables have and the checkpoint has not. */
+static void list_absent(const wane_checkpoint *c, char *out, size_t size)
+{
+    char name[WANE_NAME], part[WANE_NAME];
+    for (int n = 0; n < WANE_NORMS; n++)
+        if (!wane_norms[n].of_heads &&
+            !wane_checkpoint_find(c, wane_layer_name(name, 0, wane_norms[n].name), NULL))
+            append(out, size, wane_norms[n].name);
+    for (int id = 0; id < WANE_LINEARS; id++) {
+        snprintf(part, sizeof part, "%s.weight", wane_matrices[id].name);
+        if (!wane_checkpoint_find(c, wane_layer_name(name, 0, part), NULL)) append(out, size, part);
+    }
+}
+
+bool wane_checkpoint_lacking(const wane_checkpoint *c, char *out, size_t size)
+{
+    char extra[240] = "", absent[200] = "", part[WANE_NAME];
+    int listed = 0;
+    for (size_t i = 0; i < c->count && listed < 6; i++) {
+        const char *name = c->tensor[i].entry->name;
+        bool of_layer = part_of(name, part);
+        if (in_tables(part, of_layer) || is_code(name) || strstr(extra, part)) continue;
+        append(extra, sizeof extra, part);
+        listed++;
+    }
+    list_absent(c, absent, sizeof absent);
+    snprintf(out, size, "%s%s%s%s%s",
+             extra[0] ? "its weights have what no table of families has: " : "", extra,
+             extra[0] && absent[0] ? "; " : "", absent[0] ? "they lack what the tables have: " : "",
+             absent);
+    return out[0] != 0;
 }

@@ -117,10 +117,19 @@ wane_status wane_config_expect(const wane_config *, wane_expected **out, size_t 
  * shape as the config implies, and not quantized already. Reads headers only; wane_model_new begins
  * with it. */
 wane_status wane_checkpoint_check_dense(const wane_checkpoint *, wane_err *e);
+/* The same with everything that is wrong in all. holds, may be NULL, tells of a matrix
+ * ("model.layers.0.mlp.down_proj") whether it is kept as codes: its tensors are another's to check.
+ */
+typedef bool (*wane_holds)(const wane_checkpoint *, const char *matrix);
+wane_status wane_checkpoint_survey_tensors(const wane_checkpoint *, wane_holds holds,
+                                           wane_findings *all, wane_err *e);
 /* NaN and Inf in any floating tensor: ENUMERIC names the first with how many it has and where the
  * first lies. Reads every weight, on the host; poll's interrupt flag ends it (may be NULL). */
 wane_status wane_checkpoint_check_finite(const wane_checkpoint *, const wane_device *poll,
                                          wane_err *e);
+/* The same of all tensors: what is found is in all, and the status is of what else went wrong. */
+wane_status wane_checkpoint_survey_finite(const wane_checkpoint *, const wane_device *poll,
+                                          wane_findings *all, wane_err *e);
 
 wane_status wane_model_load(wane_model *, wane_err *e); /* everything onto the device; once */
 void wane_model_unload(wane_model *);

@@ -161,6 +161,61 @@ static void bad_indexes(void **state)
     refused(dir, WANE_EFORMAT, "has no weight_map");
 }
 
+static bool listed(const wane_findings *all, const char *says)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (strstr(all->item[i].message, says)) return true;
+    return false;
+}
+
+/* A survey names every file and every tensor of the index that is wrong. */
+static void surveys(void **state)
+{
+    const char *dir = *state;
+    wane_checkpoint *c;
+    wane_findings all = {0};
+    wane_err e;
+    put(dir, "config.json", "{\"model_type\":\"qwen3\",\"hidden_size\":0}");
+    put_shard(dir, "a.safetensors", "x y");
+    put(dir, "b.safetensors", "12345678901234567890");
+    put(dir, "c.safetensors", "");
+    put(dir, INDEX,
+        "{\"weight_map\":{\"x\":\"a.safetensors\",\"p\":\"b.safetensors\","
+        "\"q\":\"c.safetensors\",\"r\":\"d.safetensors\"}}");
+    assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EFORMAT);
+    assert_null(c);
+    assert_non_null(strstr(e.message, "hidden_size"));
+    assert_true(listed(&all, "hidden_size") && listed(&all, "num_hidden_layers is missing"));
+    assert_true(listed(&all, "b.safetensors") && listed(&all, "c.safetensors"));
+    assert_true(listed(&all, "1 of 4 files are missing: d.safetensors"));
+    wane_findings_free(&all);
+
+    put_shard(dir, "b.safetensors", "z");
+    put(dir, INDEX,
+        "{\"weight_map\":{\"x\":\"b.safetensors\",\"y\":\"a.safetensors\","
+        "\"z\":\"a.safetensors\",\"w\":\"a.safetensors\"}}");
+    put_config(dir);
+    assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EFORMAT);
+    assert_null(c);
+    assert_int_equal(all.count, 3);
+    assert_true(listed(&all, "tensor x is in b.safetensors, but it is in a.safetensors"));
+    assert_true(listed(&all, "tensor z is in a.safetensors, but it is in b.safetensors"));
+    assert_true(listed(&all, "tensor w is in a.safetensors, but it is in no file"));
+    wane_findings_free(&all);
+
+    put(dir, INDEX, "{\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"a.safetensors\"}}");
+    put(dir, "config.json", "{\"model_type\":\"qwen9\"}"); /* the weights can be looked at */
+    assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EUNSUPPORTED);
+    assert_non_null(c);
+    assert_true(c->whole && c->count == 2 && !c->config.json);
+    assert_true(listed(&all, "its weights have what no table of families has: x, y"));
+    wane_checkpoint_release(c);
+    wane_findings_free(&all);
+    assert_int_equal(wane_checkpoint_survey("/nonexistent/model", &c, &all, &e), WANE_EIO);
+    assert_int_equal(all.count, 1);
+    wane_findings_free(&all);
+}
+
 static void link_to(const char *dir, const char *name, const char *target)
 {
     const char *path = test_path(dir, name);
@@ -267,6 +322,7 @@ int test_checkpoint(void)
         cmocka_unit_test_setup_teardown(single, setup, teardown),
         cmocka_unit_test_setup_teardown(indexed, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_indexes, setup, teardown),
+        cmocka_unit_test_setup_teardown(surveys, setup, teardown),
         cmocka_unit_test_setup_teardown(links, setup, teardown),
         cmocka_unit_test_setup_teardown(not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(get_insists, setup, teardown),

@@ -107,6 +107,13 @@ static void copy_refused(copy *c, wane_status wanted, const char *const *says)
 }
 
 #define QWEN2 "tests/reference/tiny/qwen2"
+static bool listed(const wane_findings *all, const char *says)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (strstr(all->item[i].message, says)) return true;
+    return false;
+}
+
 #define SAYS(...)                                                                                  \
     (const char *const[])                                                                          \
     {                                                                                              \
@@ -190,6 +197,64 @@ static void accepts_what_does_no_harm(void **state)
     copy_free(c);
 }
 
+static bool first_layer(const wane_checkpoint *c, const char *matrix)
+{
+    (void)c;
+    return !strncmp(matrix, "model.layers.0.", 15) && strstr(matrix, "_proj");
+}
+
+/* A survey has every tensor that is wrong; what is kept as codes is another's to look at. */
+static void surveys(void **state)
+{
+    (void)state;
+    copy *c = copy_model(QWEN2);
+    wane_model *m;
+    wane_checkpoint *checkpoint;
+    wane_findings all = {0};
+    wane_err e;
+    copy_put(c, Q_PROJ, WANE_BF16, 64, 32);
+    copy_put(c, "model.layers.1.mlp.up_proj.weight", WANE_BF16, 3, 64);
+    copy_put(c, "model.layers.1.mlp.down_proj.weight", WANE_I32, 64, 160);
+    copy_rename(c, "model.norm.weight", "model.nrom.weight");
+    assert_int_equal(copy_open(c, &m, &e), WANE_EFORMAT);
+    assert_int_equal(wane_checkpoint_open(c->dir, &checkpoint, &e), WANE_OK);
+    assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, NULL, &all, &e), WANE_EFORMAT);
+    assert_int_equal(all.count, 4);
+    assert_true(listed(&all, Q_PROJ " is BF16 (64, 32)"));
+    assert_true(listed(&all, "up_proj.weight is BF16 (3, 64), expected (160, 64)"));
+    assert_true(listed(&all, "down_proj.weight is I32 (64, 160)"));
+    assert_true(listed(&all, "missing: model.norm.weight (nearest to the first: model.nrom"));
+    assert_string_equal(all.item[0].message, e.message);
+    wane_findings_free(&all);
+    assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, first_layer, &all, &e),
+                     WANE_EUNSUPPORTED); /* in the order of names */
+    assert_int_equal(all.count, 3);
+    assert_false(listed(&all, Q_PROJ));
+    wane_findings_free(&all);
+    assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, NULL, &all, NULL), WANE_EFORMAT);
+    assert_int_equal(all.count, 4);
+    wane_findings_free(&all);
+    wane_checkpoint_release(checkpoint);
+    copy_free(c);
+}
+
+/* The first two hundred are kept, and the rest are counted. */
+static void counts_findings(void **state)
+{
+    (void)state;
+    wane_findings all = {0};
+    wane_err e;
+    for (int i = 0; i < 203; i++) {
+        wane_fail(&e, WANE_EFORMAT, "problem %d", i);
+        assert_int_equal(wane_findings_add(&all, &e), WANE_EFORMAT);
+    }
+    assert_true(all.count == 200 && all.more == 3);
+    assert_string_equal(all.item[199].message, "problem 199");
+    assert_int_equal(wane_findings_add(NULL, &e), WANE_EFORMAT);
+    wane_findings_free(&all);
+    assert_null(all.item);
+}
+
 static void finds_nan(void **state)
 {
     (void)state;
@@ -216,6 +281,11 @@ static void finds_nan(void **state)
         assert_non_null(strstr(e.message, Q_PROJ " has 2 values"));
         assert_non_null(strstr(e.message, "at element 778"));
         assert_string_equal(e.tensor, Q_PROJ);
+        wane_findings all = {0};
+        assert_int_equal(wane_checkpoint_survey_finite(m->checkpoint, NULL, &all, &e), WANE_OK);
+        assert_int_equal(all.count, 1);
+        assert_string_equal(all.item[0].tensor, Q_PROJ);
+        wane_findings_free(&all);
         wane_model_release(m);
         copy_free(c);
     }
@@ -228,6 +298,8 @@ int test_inventory(void)
         cmocka_unit_test(refuses_what_does_not_fit),
         cmocka_unit_test(accepts_what_does_no_harm),
         cmocka_unit_test(finds_nan),
+        cmocka_unit_test(surveys),
+        cmocka_unit_test(counts_findings),
     };
     return cmocka_run_group_tests_name("inventory", tests, NULL, NULL);
 }

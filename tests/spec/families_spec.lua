@@ -1,7 +1,6 @@
 -- Every family, in every dtype that checkpoints have: logits against those of Transformers
 -- (tests/reference/families.py). A checkpoint is made of the file's tensors in a folder of its own.
 local wane = require "wane"
-local core = wane.core
 local device = require "support.device"
 local folders = require "support.families"
 

@@ -1,0 +1,289 @@
+--- wane.check: everything that is wrong with a model's folder, in one go.
+--
+--   local page = wane.check("models/x", { deep = true, verify = true })
+--   page.fine, page.problems[1].message, page.quantize.formats
+--
+-- Headers, index and shapes are C (runtime/save/survey.c). Here: the tokenizer, the chat template, the generation
+-- config, hashes against what was recorded of them, and what wane can make of the model. Nothing in the folder is
+-- executed, and without `deep` and `verify` no weight is read.
+local core = require "wane.core"
+local fingerprint = require "wane.fingerprint"
+local options = require "wane.options"
+local recorded = require "wane.recorded"
+
+local check = {}
+
+check.spec = {
+  { name = "deep", kind = "boolean", default = false, doc = "read every weight, and find NaN and Inf" },
+  { name = "verify", kind = "boolean", default = false,
+    doc = "hash every file, and compare with what the Hub's cache or SHA256SUMS recorded" },
+}
+
+-- What must come back from a tokenizer as it went in: other scripts, marks in composed form, code, runs of white space.
+local TEXTS <const> = {
+  "The moon wanes.", " two  spaces, and one behind ", "line\nline\r\n\n\ttab", "0123456789 1,000.5 12:30",
+  "def f(x):\n    return x ** 2  # code\n", "Caf\u{e9} na\u{ef}ve \u{fb01}",
+  "\u{4f60}\u{597d}\u{ff0c}\u{4e16}\u{754c}", "\u{645}\u{631}\u{62d}\u{628}\u{627}",
+  "\u{1f469}\u{200d}\u{1f680}\u{1f319}", "\u{928}\u{92e}\u{938}\u{94d}\u{924}\u{947}",
+  "\\boxed{42}", "it's we'll I'D", ("a"):rep(300),
+}
+
+local SIZES <const> = { 32, 64, 128, 256 } -- groups that are looked at
+
+local function add(page, part, code, message, fields)
+  local problem = fields or {}
+  problem.part, problem.code, problem.message = part, code, message
+  page.problems[#page.problems + 1] = problem
+end
+
+-- What a step raised, as a problem of that part; anything but an error object is a bug, and goes on up.
+local function add_error(page, part, err)
+  if getmetatable(err) ~= core.error or err.code == "interrupted" or err.code == "oom" then error(err, 0) end
+  add(page, part, err.code, err.message, { path = err.path, tensor = err.tensor, offset = err.offset })
+end
+
+local function state(page, name, what, text)
+  page.parts[#page.parts + 1] = { name = name, state = what, text = text }
+end
+
+local function count_of(page, part)
+  local n = 0
+  for _, problem in ipairs(page.problems) do n = n + (problem.part == part and 1 or 0) end
+  return n
+end
+
+-- The state of a part by the problems it has.
+local function settle(page, name, text)
+  local n = count_of(page, name)
+  if n == 0 then return state(page, name, "ok", text) end
+  state(page, name, "bad", n == 1 and "1 problem" or n .. " problems")
+end
+
+local function plural(n, what) return n == 1 and "1 " .. what or ("%d %ss"):format(n, what) end
+
+-- bytes by dtype -> "bf16" or "bf16 and f32"
+local function dtypes_of(survey)
+  local names = {}
+  for name in pairs(survey.dtypes) do names[#names + 1] = name end
+  table.sort(names, function(a, b)
+    return survey.dtypes[a] > survey.dtypes[b] or survey.dtypes[a] == survey.dtypes[b] and a < b
+  end)
+  return table.concat(names, " and "):lower(), names
+end
+
+local function look_at_files(page)
+  local survey = page.model
+  if survey.family then
+    settle(page, "config", ("%s, %s, %.1f M weights, rope %s"):format(survey.family, plural(survey.layers, "layer"),
+      survey.parameters / 1e6, survey.rope))
+  else
+    settle(page, "config", "readable")
+  end
+  if not survey.files then
+    settle(page, "files", "not opened")
+    return state(page, "tensors", "skipped", "the files have to be right first")
+  end
+  local dtypes = dtypes_of(survey)
+  settle(page, "files", ("%s in %s of %s"):format(core.device.format_bytes(survey.bytes),
+    plural(survey.tensors, "tensor"), plural(#survey.files, "file")))
+  if survey.family then
+    settle(page, "tensors", ("%s, every shape as the config implies"):format(dtypes))
+  else
+    state(page, "tensors", "skipped", ("%s; the config has to be right first"):format(dtypes))
+  end
+end
+
+-- A text as it comes back, where that is not as it went in.
+local function changed(tokenizer, text)
+  local back = tokenizer:decode(tokenizer:encode(text))
+  return back ~= text and back or nil
+end
+
+local function check_ids(page, tokenizer, path)
+  local model = page.model
+  if model.vocabulary and #tokenizer > model.vocabulary then
+    add(page, "tokenizer", "format", ("%s: its highest id is %d; the embedding has %d rows, for ids up to %d"):format(
+      path, #tokenizer - 1, model.vocabulary, model.vocabulary - 1), { path = path })
+  end
+  for _, id in ipairs(model.eos or {}) do
+    if not tokenizer:token(id) then
+      add(page, "tokenizer", "format", ("%s: eos_token_id %d is the id of no token: an answer would not end"):format(
+        path, id), { path = path })
+    end
+  end
+  for _, name in ipairs { "bos", "pad" } do
+    local id = model[name]
+    if id and not tokenizer:token(id) then
+      page.warnings[#page.warnings + 1] = ("%s_token_id %d is the id of no token"):format(name, id)
+    end
+  end
+end
+
+local function look_at_tokenizer(page, dir)
+  local path = dir .. "/tokenizer.json"
+  local shown = fingerprint.shown(path)
+  if not core.files.kind(path) then
+    local why = core.files.kind(dir .. "/tokenizer.model") and "tokenizer.model alone, which wane does not read"
+      or "no tokenizer.json: only ids go in and come out"
+    page.warnings[#page.warnings + 1] = why
+    return state(page, "tokenizer", "absent", why)
+  end
+  local ok, tokenizer = pcall(require "wane.tokenizer", path)
+  if not ok then
+    add_error(page, "tokenizer", tokenizer)
+    return settle(page, "tokenizer")
+  end
+  check_ids(page, tokenizer, shown)
+  for _, text in ipairs(TEXTS) do
+    local back = changed(tokenizer, text)
+    if back then
+      add(page, "tokenizer", "format", ("%s: the text %q comes back as %q"):format(shown, text:sub(1, 40),
+        back:sub(1, 60)), { path = path })
+    end
+  end
+  page.tokenizer = { tokens = #tokenizer, texts = #TEXTS }
+  settle(page, "tokenizer", ("%d tokens, %d texts come back as they were"):format(#tokenizer, #TEXTS))
+  return tokenizer
+end
+
+local QUESTION <const> = "Why does the moon wane?"
+
+-- Renders one question as the model's own template puts it.
+local function look_at_template(page, dir, tokenizer)
+  local chat = require "wane.chat"
+  local ok, found = pcall(chat.find, dir)
+  if not ok then
+    if getmetatable(found) == core.error and found.message:find("no chat template in", 1, true) then
+      return state(page, "template", "absent", "none: a base model, or give one with template = \"chatml\"")
+    end
+    add_error(page, "template", found)
+    return settle(page, "template")
+  end
+  local rendered, text = pcall(chat.render, found, { { role = "user", content = QUESTION } },
+    { add_generation_prompt = true })
+  if not rendered then
+    add_error(page, "template", text)
+  elseif not text:find(QUESTION, 1, true) then
+    add(page, "template", "format", ("%s: the chat template leaves out what the user says"):format(
+      fingerprint.shown(dir)), { path = dir })
+  else
+    page.template = { text = text, tokens = tokenizer and #tokenizer:encode(text) or nil }
+  end
+  settle(page, "template", page.template and ("a question becomes %s"):format(page.template.tokens
+    and plural(page.template.tokens, "token") or plural(#page.template.text, "byte")))
+end
+
+-- generation_config.json has been read with the config, for the ids that end an answer; here its other ids.
+local function look_at_generation(page, dir)
+  local path = dir .. "/generation_config.json"
+  if not core.files.kind(path) then return state(page, "generation", "absent", "no generation_config.json") end
+  for _, problem in ipairs(page.problems) do
+    if problem.path == path then problem.part = "generation" end
+  end
+  local ok, config = pcall(core.json.load, path)
+  local vocabulary = page.model.vocabulary
+  for _, name in ipairs { "bos_token_id", "pad_token_id", "decoder_start_token_id" } do
+    local id = ok and type(config) == "table" and config[name]
+    if vocabulary and id and id ~= core.json.null and (math.type(id) ~= "integer" or id < 0 or id >= vocabulary) then
+      add(page, "generation", "format", ("%s: %s is %s; it must be an id below vocab_size, %d"):format(
+        fingerprint.shown(path), name, tostring(id), vocabulary), { path = path })
+    end
+  end
+  settle(page, "generation", page.model.eos and ("answers end at %s"):format(page.model.eos[1]
+    and table.concat(page.model.eos, ", ") or "no id") or "readable")
+end
+
+local function look_at_numbers(page, dir, deep)
+  if not deep then return state(page, "numbers", "skipped", "not read; --deep looks for NaN and Inf") end
+  if not page.model.files then return state(page, "numbers", "skipped", "the files have to be right first") end
+  local ok, found = pcall(core.check.finite, dir)
+  if not ok then
+    add_error(page, "numbers", found)
+  else
+    table.sort(found.problems, function(a, b) return (a.tensor or "") < (b.tensor or "") end)
+    for _, problem in ipairs(found.problems) do
+      problem.part = "numbers"
+      page.problems[#page.problems + 1] = problem
+    end
+    page.more = page.more + found.more
+  end
+  settle(page, "numbers", ("%s read, no NaN and no Inf"):format(core.device.format_bytes(page.model.bytes)))
+end
+
+local function look_at_hashes(page, dir, verify)
+  if not verify then return state(page, "hashes", "skipped", "not compared; --verify does") end
+  local found = recorded.verify(dir)
+  page.hashes = { compared = found.compared, unknown = found.unknown, source = found.source }
+  for _, problem in ipairs(found.problems) do
+    add(page, "hashes", problem.code, problem.message, { path = problem.path })
+  end
+  if found.compared == 0 and #found.problems == 0 then
+    page.warnings[#page.warnings + 1] = "nothing to verify against: " .. recorded.HINT
+    return state(page, "hashes", "absent", "nothing to verify against: " .. recorded.HINT)
+  end
+  local rest = #found.unknown > 0 and ("; nothing is recorded of %s"):format(table.concat(found.unknown, ", ")) or ""
+  settle(page, "hashes", ("%s as %s says%s"):format(plural(found.compared, "file"), found.source, rest))
+end
+
+-- Sizes of groups that divide the columns of every matrix.
+local function group_sizes(model)
+  local fits = {}
+  for _, size in ipairs(SIZES) do
+    local divides = true
+    for _, matrix in ipairs(model.matrices) do divides = divides and matrix.k % size == 0 end
+    if divides then fits[#fits + 1] = size end
+  end
+  return fits
+end
+
+local BROKEN <const> = { config = true, files = true, tensors = true, numbers = true, hashes = true }
+
+local function look_at_use(page)
+  local model, why = page.model, nil
+  for _, problem in ipairs(page.problems) do
+    if BROKEN[problem.part] then why = "what is wrong has to be mended first" end
+  end
+  if not why and model.format then
+    why = ("it is quantized already (%s): evaluate it as it is, or decode it with wane convert"):format(model.format)
+  end
+  page.quantize = { possible = not why, why = why }
+  if why then return state(page, "quantize", "no", why) end
+  local sizes = group_sizes(model)
+  page.quantize.group_sizes = core.json.array(sizes)
+  local names = {}
+  for i, format in ipairs(core.save.formats()) do names[i] = format.name end
+  page.quantize.formats = core.json.array(names)
+  state(page, "quantize", "yes", ("in groups of %s; saved as %s"):format(
+    sizes[1] and table.concat(sizes, ", ") .. " or whole rows" or "whole rows", table.concat(names, ", ")))
+end
+
+--- Looks a folder over and tells all that is wrong with it.
+-- @param dir string  a folder with config.json and safetensors
+-- @param given options: deep, verify
+-- @return { dir, fine, problems = { { part, code, message, path, tensor } }, more, warnings, parts, model, quantize }
+-- @error oom, interrupted; what is wrong with the folder is in problems, and not raised
+-- @usage print(wane.check("examples/models/lune-1m").fine)
+function check.run(dir, given)
+  local o = options.check(check.spec, given, "wane.check")
+  if type(dir) ~= "string" then error("wane.check takes a folder, not a " .. type(dir), 2) end
+  local survey = core.check.survey(dir)
+  local page = { dir = dir, problems = survey.problems, more = survey.more, warnings = survey.warnings,
+                 model = survey, parts = {} }
+  survey.problems, survey.more, survey.warnings = nil, nil, nil
+  if core.files.kind(dir) == "directory" then
+    look_at_generation(page, dir)
+    local generation = table.remove(page.parts)
+    look_at_files(page)
+    local tokenizer = look_at_tokenizer(page, dir)
+    look_at_template(page, dir, tokenizer)
+    page.parts[#page.parts + 1] = generation
+    look_at_numbers(page, dir, o.deep)
+    look_at_hashes(page, dir, o.verify)
+    look_at_use(page)
+  end
+  page.fine = #page.problems == 0
+  for _, name in ipairs { "problems", "warnings", "parts" } do core.json.array(page[name]) end
+  return page
+end
+
+return setmetatable(check, { __call = function(_, dir, given) return check.run(dir, given) end })

@@ -1,0 +1,454 @@
+-- wane.check and wane check: every problem of a folder in one go, what is said of it, and the exit codes.
+local wane = require "wane"
+local core = wane.core
+local families = require "support.families"
+local process = require "support.process"
+
+local LUNE <const> = "examples/models/lune-1m"
+
+-- A folder with the files of lune-1m; change[name] = f(text) -> other text, or nil to leave the file out.
+local function lune(change)
+  local folder = families.folder()
+  for _, name in ipairs(core.files.list(LUNE)) do
+    local text = core.files.read(LUNE .. "/" .. name)
+    if change and change[name] then text = change[name](text) end
+    if text then core.files.write(folder.path .. "/" .. name, text) end
+  end
+  return folder
+end
+
+-- change of a JSON file by f(table)
+local function json(f)
+  return function(text)
+    local value = core.json.decode(text)
+    f(value)
+    return core.json.encode(value)
+  end
+end
+
+-- a safetensors file of any dtype: entries { { name, dtype, shape, bytes } }
+local function raw(path, entries)
+  local header, at, data = {}, 0, {}
+  for _, e in ipairs(entries) do
+    header[e[1]] = { dtype = e[2], shape = core.json.array(e[3]), data_offsets = { at, at + #e[4] } }
+    at, data[#data + 1] = at + #e[4], e[4]
+  end
+  local text = core.json.encode(header)
+  core.files.write(path, string.pack("<s8", text) .. table.concat(data))
+end
+
+local function part(page, name)
+  for _, p in ipairs(page.parts) do
+    if p.name == name then return p end
+  end
+end
+
+-- Whether a problem of that part and code says all of it.
+local function has(page, name, code, ...)
+  for _, problem in ipairs(page.problems) do
+    local fits = problem.part == name and problem.code == code
+    for _, text in ipairs { ... } do fits = fits and problem.message:find(text, 1, true) ~= nil end
+    if fits then return problem end
+  end
+  local said = {}
+  for i, problem in ipairs(page.problems) do said[i] = problem.part .. " " .. problem.code .. " " .. problem.message end
+  error(("no %s of %s with %s in\n%s"):format(code, name, table.concat({ ... }, ", "), table.concat(said, "\n")), 2)
+end
+
+describe("a sound folder", function()
+  it("has no problem, and tells what it is and what can be made of it", function()
+    local page = wane.check("examples/models/lune-5m", { deep = true })
+    assert.same({}, page.problems)
+    assert.is_true(page.fine)
+    for _, name in ipairs { "config", "files", "tensors", "tokenizer", "template", "generation", "numbers" } do
+      assert.equal("ok", part(page, name).state, name)
+    end
+    assert.equal("skipped", part(page, "hashes").state)
+    assert.equal("qwen3", page.model.family)
+    assert.equal(5181440, page.model.parameters)
+    assert.is_true(page.quantize.possible)
+    assert.same({ 32, 64, 128 }, { table.unpack(page.quantize.group_sizes, 1, 3) })
+    assert.equal("compressed-tensors", page.quantize.formats[1])
+    assert.is_truthy(page.template.text:find("Why does the moon wane?", 1, true))
+  end)
+
+  for _, name in ipairs(families.names()) do
+    it("may be of " .. name .. ", without a tokenizer", function()
+      local dir <close> = families.make(name)
+      local page = wane.check(dir.path, { deep = true })
+      assert.same({}, page.problems)
+      assert.equal("absent", part(page, "tokenizer").state)
+      assert.is_true(page.quantize.possible)
+      assert.equal(name:find "^llama" and "llama" or name:find "^smollm2" and "llama" or name:match "^%w+", page.model.family)
+    end)
+  end
+
+  it("is not read but for its headers, unless asked", function()
+    local dir <close> = families.make("llama3.f32", { tensors = function(all)
+      all["model.norm.weight"] = all["model.norm.weight"] / 0
+    end })
+    assert.is_true(wane.check(dir.path).fine)
+    assert.is_false(wane.check(dir.path, { deep = true }).fine)
+  end)
+end)
+
+describe("all that is wrong is told at once:", function()
+  it("fields of the config, the tokenizer, the template, the generation config", function()
+    local dir <close> = lune {
+      ["config.json"] = json(function(c)
+        c.hidden_size, c.rms_norm_eps, c.hidden_act = -1, "small", "gelu"
+        c.rope_parameters = { rope_type = "yarn", factor = 4.0 }
+      end),
+      ["generation_config.json"] = function() return '{"eos_token_id": "<end>"}' end,
+      ["tokenizer.json"] = function(text) return text:sub(1, #text // 2) end,
+      ["chat_template.jinja"] = function() return "{% for m in messages %}{{ m.content | shout }}{% endfor %}" end,
+    }
+    local page = wane.check(dir.path)
+    has(page, "config", "format", "hidden_size is -1")
+    has(page, "config", "format", "rms_norm_eps is \"small\"")
+    has(page, "config", "unsupported", "hidden_act is \"gelu\"")
+    has(page, "config", "unsupported", "rope_type is \"yarn\"", "default, linear, llama3")
+    has(page, "generation", "format", "eos_token_id")
+    has(page, "tokenizer", "format", "tokenizer.json")
+    has(page, "template", "unsupported", "shout")
+    assert.equal(7, #page.problems)
+    assert.equal("ok", part(page, "files").state)
+    assert.equal("skipped", part(page, "tensors").state)
+    assert.is_false(page.quantize.possible)
+  end)
+
+  it("shapes, missing tensors, unexpected ones", function()
+    local dir <close> = families.make("qwen2.bf16", { tensors = function(all)
+      all["model.layers.0.mlp.up_proj.weight"] = wane.tensor.zeros({ 48, 30 }, { dtype = "bf16" })
+      all["model.layers.1.self_attn.v_proj.bias"] = wane.tensor.zeros({ 8 }, { dtype = "bf16" })
+      all["model.norm.weight"] = nil
+      all["model.layers.1.extra.weight"] = wane.tensor.zeros { 4 }
+    end })
+    local page = wane.check(dir.path)
+    local problem = has(page, "tensors", "format", "up_proj.weight is BF16 (48, 30), expected (48, 32)")
+    assert.equal("model.layers.0.mlp.up_proj.weight", problem.tensor)
+    has(page, "tensors", "format", "v_proj.bias is BF16 (8), expected (16)")
+    has(page, "tensors", "format", "1 tensors are missing: model.norm.weight", "unexpected: model.layers.1.extra.weight")
+    assert.equal(3, #page.problems)
+    assert.equal("3 problems", part(page, "tensors").text)
+  end)
+
+  it("shards that are missing, broken, or hold what the index puts elsewhere", function()
+    local dir <close> = lune { ["model.safetensors"] = function() end }
+    wane.tensor.save(dir.path .. "/a.safetensors", { x = wane.tensor.zeros { 2 } })
+    core.files.write(dir.path .. "/b.safetensors", "version https://git-lfs.github.com/spec/v1\n")
+    core.files.write(dir.path .. "/c.safetensors", "short")
+    local index = dir.path .. "/model.safetensors.index.json"
+    core.files.write(index, core.json.encode { weight_map = { x = "a.safetensors", y = "b.safetensors",
+      z = "c.safetensors", u = "d.safetensors" } })
+    local page = wane.check(dir.path)
+    has(page, "files", "format", "1 of 4 files are missing: d.safetensors")
+    has(page, "files", "format", "b.safetensors", "git")
+    has(page, "files", "format", "c.safetensors")
+    assert.equal(3, #page.problems)
+    wane.tensor.save(dir.path .. "/b.safetensors", { y = wane.tensor.zeros { 2 } })
+    core.files.write(index, core.json.encode { weight_map = { x = "b.safetensors", y = "a.safetensors" } })
+    page = wane.check(dir.path)
+    has(page, "files", "format", "tensor x is in b.safetensors, but it is in a.safetensors")
+    has(page, "files", "format", "tensor y is in a.safetensors, but it is in b.safetensors")
+    core.files.write(index, "{")
+    has(wane.check(dir.path), "files", "format", "not JSON")
+  end)
+
+  it("every tensor with NaN or Inf", function()
+    local bad = { "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight" }
+    local dir <close> = families.make("smollm2.f16", { tensors = function(all)
+      for i, name in ipairs(bad) do
+        local numbers = all[name]:numbers()
+        numbers[2][i] = i == 1 and 0 / 0 or math.huge
+        all[name] = wane.tensor.from(numbers, { dtype = "f16" })
+      end
+    end })
+    local page = wane.check(dir.path, { deep = true })
+    for _, name in ipairs(bad) do assert.equal(name, has(page, "numbers", "numeric", name, "1 values").tensor) end
+    assert.equal(2, #page.problems)
+    assert.is_false(page.quantize.possible)
+  end)
+end)
+
+describe("a family that the tables lack", function()
+  it("is refused with what they lack", function()
+    local dir <close> = families.make("llama3.f32", {
+      config = function(c) c.model_type, c.architectures = "phi3", core.json.array { "Phi3ForCausalLM" } end,
+      tensors = function(all)
+        for i = 0, 1 do
+          local at = ("model.layers.%d."):format(i)
+          for _, name in ipairs { "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj" } do
+            all[at .. name .. ".weight"] = nil
+          end
+          all[at .. "self_attn.qkv_proj.weight"] = wane.tensor.zeros { 96, 32 }
+          all[at .. "mlp.experts.7.up_proj.weight"] = wane.tensor.zeros { 4 }
+        end
+      end,
+    })
+    local page = wane.check(dir.path)
+    has(page, "config", "unsupported", 'model_type "phi3" is not in wane\'s table of families, which has qwen3, qwen2',
+      "its weights have what no table of families has: mlp.experts.N.up_proj.weight, self_attn.qkv_proj.weight",
+      "they lack what the tables have: self_attn.q_proj.weight, self_attn.k_proj.weight, self_attn.v_proj.weight")
+    assert.equal(1, #page.problems)
+    local err = select(2, wane.try("unsupported", wane.load, dir.path))
+    assert.is_truthy(err.message:find("self_attn.qkv_proj.weight", 1, true), err.message)
+  end)
+
+  it("is named alone where the weights fit", function()
+    local dir <close> = families.make("llama3.f32", { config = function(c)
+      c.model_type, c.architectures = "smollm3", core.json.array { "SmolLM3ForCausalLM" }
+    end })
+    local problem = has(wane.check(dir.path), "config", "unsupported", '"smollm3" is not in')
+    assert.is_nil(problem.message:find("its weights", 1, true))
+  end)
+end)
+
+describe("a source that wane does not quantize", function()
+  it("may be float8", function()
+    local dir <close> = families.make "qwen3.bf16"
+    local entries = {}
+    for _, w in ipairs(wane.tensor.entries(dir.path .. "/model.safetensors")) do
+      local count = 1
+      for _, n in ipairs(w.shape) do count = count * n end
+      local is8 = w.name:find "_proj.weight$"
+      entries[#entries + 1] = { w.name, is8 and "F8_E4M3" or "BF16", w.shape, ("\0"):rep(is8 and count or 2 * count) }
+    end
+    raw(dir.path .. "/model.safetensors", entries)
+    local page = wane.check(dir.path)
+    has(page, "tensors", "unsupported", "q_proj.weight is F8_E4M3 (64, 32)", "float8", "use the base model", "wane get")
+    assert.equal(14, #page.problems)
+    assert.is_false(page.quantize.possible)
+    local err = select(2, wane.try("unsupported", wane.load, dir.path))
+    assert.is_truthy(err.message:find("float8", 1, true), err.message)
+  end)
+
+  it("may be in float64", function()
+    local dir <close> = families.make "smollm2.f32"
+    local entries = {}
+    for _, w in ipairs(wane.tensor.entries(dir.path .. "/model.safetensors")) do
+      local count = 1
+      for _, n in ipairs(w.shape) do count = count * n end
+      entries[#entries + 1] = { w.name, "F64", w.shape, ("\0"):rep(8 * count) }
+    end
+    raw(dir.path .. "/model.safetensors", entries)
+    has(wane.check(dir.path), "tensors", "unsupported", "is F64", "store it in one of these")
+  end)
+
+  it("may be quantized by others", function()
+    local dir <close> = families.make("qwen3.f16", { config = function(c)
+      c.quantization_config = { quant_method = "bitsandbytes", load_in_4bit = true }
+    end })
+    has(wane.check(dir.path), "tensors", "unsupported", "bitsandbytes", "use the base model")
+  end)
+
+  it("may be wane's own, and is then held against its format", function()
+    local dir <close> = families.folder()
+    local model <close> = wane.load(LUNE)
+    local small <close> = wane.quantize(model, wane.rtn { bits = 4, group_size = 64 }, nil, { prove = false })
+    local out = dir.path .. "/small"
+    small:save(out, { format = "compressed-tensors" })
+    local page = wane.check(out, { deep = true })
+    assert.same({}, page.problems)
+    assert.equal("compressed-tensors", page.model.format)
+    assert.is_false(page.quantize.possible)
+    assert.is_truthy(page.quantize.why:find("wane convert", 1, true))
+    local all = {}
+    for _, entry in ipairs(wane.tensor.entries(out .. "/model.safetensors")) do
+      all[entry.name] = wane.tensor.load(out .. "/model.safetensors", entry.name)
+    end
+    for i = 0, 1 do
+      all[("model.layers.%d.mlp.up_proj.weight_scale"):format(i)] = wane.tensor.zeros({ 3, 1 }, { dtype = "bf16" })
+    end
+    all["model.norm.weight"] = nil
+    wane.tensor.save(out .. "/model.safetensors", all)
+    page = wane.check(out)
+    has(page, "tensors", "format", "layers.0.mlp.up_proj.weight_scale")
+    has(page, "tensors", "format", "layers.1.mlp.up_proj.weight_scale")
+    has(page, "tensors", "format", "missing: model.norm.weight")
+    assert.equal(3, #page.problems)
+  end)
+end)
+
+describe("the tokenizer", function()
+  it("may have ids that the embedding has no rows for", function()
+    local dir <close> = lune { ["tokenizer.json"] = json(function(t)
+      t.added_tokens[#t.added_tokens + 1] = { id = 1024, content = "<|far|>", special = true, single_word = false,
+                                              lstrip = false, rstrip = false, normalized = false }
+    end) }
+    local page = wane.check(dir.path)
+    has(page, "tokenizer", "format", "highest id is 1024", "1024 rows, for ids up to 1023")
+  end)
+
+  it("may not give back what it was given", function()
+    local dir <close> = lune { ["tokenizer.json"] = json(function(t)
+      t.normalizer = { type = "Lowercase" }
+    end) }
+    local page = wane.check(dir.path)
+    assert.is_true(#page.problems > 0)
+    assert.equal("tokenizer", page.problems[1].part)
+  end)
+
+  it("may be absent, or of a kind that wane does not read", function()
+    local dir <close> = lune { ["tokenizer.json"] = function() end }
+    local page = wane.check(dir.path)
+    assert.is_true(page.fine)
+    assert.is_truthy(page.warnings[1]:find("no tokenizer.json", 1, true))
+    core.files.write(dir.path .. "/tokenizer.model", "x")
+    assert.is_truthy(wane.check(dir.path).warnings[1]:find("tokenizer.model alone", 1, true))
+  end)
+end)
+
+describe("the chat template", function()
+  it("may be absent, leave the question out, or refuse it", function()
+    local function only(text)
+      return lune { ["chat_template.jinja"] = function() return text end,
+                    ["tokenizer_config.json"] = json(function(t) t.chat_template = nil end) }
+    end
+    local none <close> = only(nil)
+    local page = wane.check(none.path)
+    assert.is_true(page.fine)
+    assert.equal("absent", part(page, "template").state)
+    local silent <close> = only "{% for m in messages %}{{ m.role }}{% endfor %}"
+    has(wane.check(silent.path), "template", "format", "leaves out")
+    local stern <close> = only "{{ raise_exception('only systems speak') }}"
+    has(wane.check(stern.path), "template", "format", "only systems speak")
+    local broken <close> = only "{% for m in %}"
+    has(wane.check(broken.path), "template", "format", "chat_template.jinja")
+  end)
+end)
+
+describe("hashes", function()
+  local function sums(dir)
+    local lines = {}
+    for _, name in ipairs(core.files.list(dir)) do
+      lines[#lines + 1] = core.files.sha256_file(dir .. "/" .. name) .. "  " .. name
+    end
+    return lines
+  end
+
+  it("are compared with SHA256SUMS", function()
+    local dir <close> = lune()
+    local lines = sums(dir.path)
+    core.files.write(dir.path .. "/SHA256SUMS", table.concat(lines, "\n") .. "\n")
+    local page = wane.check(dir.path, { verify = true })
+    assert.same({}, page.problems)
+    assert.equal(#lines, page.hashes.compared)
+    assert.equal("SHA256SUMS", page.hashes.source)
+    -- a bit that nothing else would notice
+    local path = dir.path .. "/model.safetensors"
+    local bytes = core.files.read(path)
+    core.files.write(path, bytes:sub(1, -2) .. string.char(bytes:byte(-1) ~ 1))
+    lines[#lines + 1] = ("0"):rep(64) .. " *gone.safetensors"
+    lines[#lines + 1] = "what is this"
+    core.files.write(dir.path .. "/SHA256SUMS", table.concat(lines, "\n"))
+    core.files.write(dir.path .. "/README.md", "new")
+    page = wane.check(dir.path, { verify = true, deep = true })
+    has(page, "hashes", "format", "model.safetensors: its hash is", "was recorded of model.safetensors")
+    has(page, "hashes", "format", "gone.safetensors", "not in the folder")
+    has(page, "hashes", "format", ("SHA256SUMS:%d: not a line"):format(#lines))
+    assert.equal(3, #page.problems)
+    assert.same({ "README.md" }, { table.unpack(page.hashes.unknown) })
+  end)
+
+  it("are compared with the names of the Hub's cache, SHA-256 and git's", function()
+    local cache <close> = families.folder()
+    local snapshot, blobs = cache.path .. "/models--a--b/snapshots/0123", cache.path .. "/models--a--b/blobs"
+    core.files.mkdir(snapshot)
+    core.files.mkdir(blobs)
+    for _, name in ipairs(core.files.list(LUNE)) do
+      local path = LUNE .. "/" .. name
+      local large = name:find "safetensors$"
+      local hash = large and core.files.sha256_file(path) or core.check.git_hash(path)
+      core.files.write(blobs .. "/" .. hash, core.files.read(path))
+      assert(require "lfs".link("../../blobs/" .. hash, snapshot .. "/" .. name, true))
+    end
+    local page = wane.check(snapshot, { verify = true })
+    assert.same({}, page.problems)
+    assert.equal("the Hub's cache", page.hashes.source)
+    assert.equal(#core.files.list(LUNE), page.hashes.compared)
+    local blob = blobs .. "/" .. core.check.git_hash(LUNE .. "/generation_config.json")
+    core.files.write(blob, core.files.read(blob) .. "\n")
+    page = wane.check(snapshot, { verify = true })
+    has(page, "hashes", "format", "generation_config.json: its hash is")
+    assert.equal(1, #page.problems)
+  end)
+
+  it("are compared with what the Hub's client keeps beside a folder", function()
+    local dir <close> = lune()
+    local kept = dir.path .. "/.cache/huggingface/download"
+    core.files.mkdir(kept)
+    local hash = core.files.sha256_file(dir.path .. "/model.safetensors")
+    core.files.write(kept .. "/model.safetensors.metadata", ("0"):rep(40) .. "\n" .. hash .. "\n1700000000.0\n")
+    core.files.write(kept .. "/config.json.metadata", ("0"):rep(40) .. "\n" .. ("a"):rep(40) .. "\n1700000000.0\n")
+    local page = wane.check(dir.path, { verify = true })
+    has(page, "hashes", "format", "config.json: its hash is", ("a"):rep(40))
+    assert.equal(1, #page.problems)
+    assert.equal(1, page.hashes.compared)
+  end)
+
+  it("are said to be unknown where nothing is recorded", function()
+    local page = wane.check(LUNE, { verify = true })
+    assert.is_true(page.fine)
+    assert.is_truthy(part(page, "hashes").text:find("nothing to verify against", 1, true))
+  end)
+
+  it("are git's own", function()
+    local dir <close> = families.folder()
+    local path = dir.path .. "/x"
+    for _, text in ipairs { "", "hello\n", ("a"):rep(55), ("a"):rep(64), ("abc"):rep(1000000) } do
+      core.files.write(path, text)
+      assert.equal(process.run(("git hash-object %s"):format(path)).out:match "%x+", core.check.git_hash(path))
+    end
+    core.files.write(path, "")
+    assert.equal("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", core.check.git_hash(path))
+  end)
+end)
+
+describe("wane check", function()
+  local function run(arguments) return process.run(process.wane .. " check " .. arguments) end
+
+  it("prints a page, and ends with 0", function()
+    local r = run(LUNE .. " --deep")
+    assert.equal(0, r.code, r.err)
+    assert.is_truthy(r.out:find("tokenizer   ok       1024 tokens", 1, true), r.out)
+    assert.is_truthy(r.out:find("quantize    yes", 1, true), r.out)
+  end)
+
+  it("gives JSON", function()
+    local r = run(LUNE .. " --json")
+    local page = core.json.decode(r.out)
+    assert.is_true(page.fine)
+    assert.equal("config", page.parts[1].name)
+    assert.same({}, page.problems)
+    assert.is_truthy(r.out:find('"problems": []', 1, true))
+  end)
+
+  it("ends with the code of the first problem", function()
+    assert.equal(6, run("/nonexistent/model").code)
+    local dir <close> = lune { ["config.json"] = function() return "{}" end }
+    local r = run(dir.path)
+    assert.equal(3, r.code)
+    assert.is_truthy(r.out:find("problem: ", 1, true), r.out)
+    local nan <close> = families.make("llama3.f32", { tensors = function(all)
+      all["model.norm.weight"] = all["model.norm.weight"] / 0
+    end })
+    assert.equal(5, run(nan.path .. " --deep").code)
+    assert.equal(2, run("").code)
+    assert.equal(2, run(LUNE .. " --deeep").code)
+  end)
+end)
+
+describe("wane.check", function()
+  it("refuses what is no folder's name, and options that it has not", function()
+    assert.error_matches(function() wane.check(7) end, "wane.check takes a folder, not a number")
+    assert.error_matches(function() wane.check(LUNE, { verfy = true }) end, "did you mean verify?")
+  end)
+
+  it("tells of a folder that is not there", function()
+    local page = wane.check "/nonexistent/model"
+    assert.equal("io", page.problems[1].code)
+    assert.equal(1, #page.problems)
+    assert.is_false(page.fine)
+  end)
+end)
