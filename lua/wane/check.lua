@@ -237,22 +237,93 @@ local function group_sizes(model)
 end
 
 local BROKEN <const> = { config = true, files = true, tensors = true, numbers = true, hashes = true }
+local ZEROS <const> = {
+  { name = "symmetric", symmetric = true }, { name = "whole zero points" },
+  { name = "fractional zero points", fractional = true },
+}
 
-local function look_at_use(page)
-  local model, why = page.model, nil
-  for _, problem in ipairs(page.problems) do
-    if BROKEN[problem.part] then why = "what is wrong has to be mended first" end
+local function grid_name(grid, zeros)
+  if grid.activation_bits == 8 then return "w8a8" end
+  return ("w%d %s %s"):format(grid.bits, grid.group_size < 0 and "row" or "g" .. grid.group_size, zeros)
+end
+
+-- Why a format cannot hold a model's matrices on a grid; nil where it can. The table of formats answers.
+local function refusal(model, format, grid)
+  local ok, err = pcall(core.save.check, model, format, grid)
+  if ok then return nil end
+  if getmetatable(err) ~= core.error or err.code ~= "unsupported" then error(err, 0) end
+  return err.message
+end
+
+-- Every grid that methods make, by what a format says of it: the names of those that fit, and one reason of the rest.
+local function ask(model, format, sizes)
+  local fit, why = {}, nil
+  local function try(grid, zeros)
+    local wrong = refusal(model, format, grid)
+    if wrong then why = why or wrong else fit[#fit + 1] = grid_name(grid, zeros) end
+    return not wrong
   end
-  if not why and model.format then
-    why = ("it is quantized already (%s): evaluate it as it is, or decode it with wane convert"):format(model.format)
+  local bits, groups, kinds = {}, {}, {}
+  for _, b in ipairs { 2, 3, 4, 8 } do
+    for _, size in ipairs(sizes) do
+      for _, zeros in ipairs(ZEROS) do
+        if try({ bits = b, group_size = size, symmetric = zeros.symmetric, fractional = zeros.fractional },
+          zeros.name) then
+          bits[b], groups[size], kinds[zeros.name] = true, true, true
+        end
+      end
+    end
   end
-  page.quantize = { possible = not why, why = why }
-  if why then return state(page, "quantize", "no", why) end
-  local sizes = group_sizes(model)
-  page.quantize.group_sizes = core.json.array(sizes)
+  local w8a8 = try { bits = 8, group_size = -1, symmetric = true, activation_bits = 8 }
+  local function list(of, have)
+    local found = {}
+    for _, item in ipairs(of) do found[#found + 1] = have[item] and tostring(item) or nil end
+    return table.concat(found, ", ")
+  end
   local names = {}
-  for i, format in ipairs(core.save.formats()) do names[i] = format.name end
-  page.quantize.formats = core.json.array(names)
+  for i, zeros in ipairs(ZEROS) do names[i] = zeros.name end
+  local parts = { ("%s bits"):format(list({ 2, 3, 4, 8 }, bits)), list(names, kinds) }
+  if w8a8 then parts[#parts + 1] = "w8a8" end
+  return { name = format, can = fit[1] ~= nil, grids = core.json.array(fit), why = not fit[1] and why or nil,
+           text = next(bits) and table.concat(parts, "; ") or w8a8 and "w8a8" or nil }
+end
+
+-- The formats that a quantized folder's codes can be written in as they are.
+local function conversions(model)
+  local grid, names = core.save.grid(model), {}
+  for _, format in ipairs(core.save.formats()) do
+    if not refusal(model, format.name, grid) then names[#names + 1] = format.name end
+  end
+  names[#names + 1] = "dense"
+  return names
+end
+
+local function look_at_packed(page, model)
+  local into = conversions(model)
+  page.quantize = { possible = false, convert = core.json.array(into),
+                    why = ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(
+                      fingerprint.shown(page.dir)) }
+  state(page, "quantize", "no", ("quantized already (%s); wane convert writes it as %s"):format(
+    model.quantization.label, table.concat(into, ", ")))
+end
+
+local function look_at_use(page, dir)
+  for _, problem in ipairs(page.problems) do
+    if BROKEN[problem.part] then
+      page.quantize = { possible = false, why = "what is wrong has to be mended first" }
+      return state(page, "quantize", "no", page.quantize.why)
+    end
+  end
+  local model <close> = require "wane.load"(dir)
+  if page.model.format then return look_at_packed(page, model) end
+  local sizes, names, formats = group_sizes(page.model), {}, {}
+  local every = table.move(sizes, 1, #sizes, 1, {})
+  every[#every + 1] = -1
+  for i, format in ipairs(core.save.formats()) do
+    formats[i] = ask(model, format.name, every)
+    names[#names + 1] = formats[i].can and format.name or nil
+  end
+  page.quantize = { possible = true, group_sizes = core.json.array(sizes), formats = core.json.array(formats) }
   state(page, "quantize", "yes", ("in groups of %s; saved as %s"):format(
     sizes[1] and table.concat(sizes, ", ") .. " or whole rows" or "whole rows", table.concat(names, ", ")))
 end
@@ -279,7 +350,7 @@ function check.run(dir, given)
     page.parts[#page.parts + 1] = generation
     look_at_numbers(page, dir, o.deep)
     look_at_hashes(page, dir, o.verify)
-    look_at_use(page)
+    look_at_use(page, dir)
   end
   page.fine = #page.problems == 0
   for _, name in ipairs { "problems", "warnings", "parts" } do core.json.array(page[name]) end

@@ -6,8 +6,9 @@
 static void inspect(wane_survey *v, const char *name, int64_t m, int64_t k)
 {
     wane_err e;
+    wane_packed_about about;
     if (v->packing->holds(v->checkpoint, name) &&
-        v->packing->inspect(v->checkpoint, name, m, k, &e))
+        v->packing->inspect(v->checkpoint, name, m, k, &about, &e))
         wane_findings_add(&v->all, &e);
 }
 

@@ -68,7 +68,12 @@ describe("a sound folder", function()
     assert.equal(5181440, page.model.parameters)
     assert.is_true(page.quantize.possible)
     assert.same({ 32, 64, 128 }, { table.unpack(page.quantize.group_sizes, 1, 3) })
-    assert.equal("compressed-tensors", page.quantize.formats[1])
+    local by_name = {}
+    for _, format in ipairs(page.quantize.formats) do by_name[format.name] = format end
+    for _, format in ipairs(core.save.formats()) do assert.is_true(by_name[format.name].can, format.name) end
+    assert.equal("4 bits; symmetric, whole zero points", by_name.awq.text)
+    assert.is_truthy(by_name["compressed-tensors"].text:find "w8a8$")
+    assert.same({ "w4 g32 symmetric", "w4 g32 whole zero points" }, { table.unpack(by_name.awq.grids, 1, 2) })
     assert.is_truthy(page.template.text:find("Why does the moon wane?", 1, true))
   end)
 
@@ -79,6 +84,13 @@ describe("a sound folder", function()
       assert.same({}, page.problems)
       assert.equal("absent", part(page, "tokenizer").state)
       assert.is_true(page.quantize.possible)
+      assert.same({}, { table.unpack(page.quantize.group_sizes) }) -- 48 columns
+      for _, format in ipairs(page.quantize.formats) do
+        if format.name == "gptq" then -- what cannot be says why, and what can
+          assert.is_false(format.can)
+          assert.is_truthy(format.why:find("format compressed-tensors holds", 1, true), format.why)
+        end
+      end
       assert.equal(name:find "^llama" and "llama" or name:find "^smollm2" and "llama" or name:match "^%w+", page.model.family)
     end)
   end
@@ -252,7 +264,12 @@ describe("a source that wane does not quantize", function()
     assert.same({}, page.problems)
     assert.equal("compressed-tensors", page.model.format)
     assert.is_false(page.quantize.possible)
-    assert.is_truthy(page.quantize.why:find("wane convert", 1, true))
+    assert.is_truthy(page.quantize.why:find("wane convert " .. out .. " DIR --format dense", 1, true))
+    assert.equal("dense", page.quantize.convert[#page.quantize.convert])
+    assert.equal("compressed-tensors", page.quantize.convert[1])
+    local packed <close> = wane.load(out)
+    local err = select(2, wane.try("unsupported", wane.quantize, packed, wane.rtn {}))
+    assert.is_truthy(err.message:find("wane convert " .. out .. " DIR --format dense", 1, true), err.message)
     local all = {}
     for _, entry in ipairs(wane.tensor.entries(out .. "/model.safetensors")) do
       all[entry.name] = wane.tensor.load(out .. "/model.safetensors", entry.name)
@@ -268,6 +285,38 @@ describe("a source that wane does not quantize", function()
     has(page, "tensors", "format", "missing: model.norm.weight")
     assert.equal(3, #page.problems)
   end)
+end)
+
+describe("a quantized folder", function()
+  local WORDS <const> = { awq = "qweight", gptq = "qweight", ["gptq-v2"] = "qweight", hqq = "W_q" }
+
+  for format, words in pairs(WORDS) do
+    it("in format " .. format .. " is sound, and shows every matrix that is not", function()
+      local dir <close> = families.folder()
+      local model <close> = wane.load(LUNE)
+      local small <close> = wane.quantize(model, wane.rtn { bits = 4, group_size = 64, symmetric = true }, nil,
+        { prove = false })
+      local out = dir.path .. "/small"
+      small:save(out, { format = format, round_scales = true })
+      local page = wane.check(out, { deep = true })
+      assert.same({}, page.problems)
+      assert.is_truthy(page.quantize.convert[2])
+      local all, count = {}, 0
+      for _, entry in ipairs(wane.tensor.entries(out .. "/model.safetensors")) do
+        all[entry.name] = wane.tensor.load(out .. "/model.safetensors", entry.name)
+        if entry.name:find("down_proj." .. words, 1, true) then
+          all[entry.name] = wane.tensor.zeros({ 5, 3 }, { dtype = all[entry.name].dtype })
+          count = count + 1
+        end
+      end
+      wane.tensor.save(out .. "/model.safetensors", all)
+      page = wane.check(out)
+      assert.equal(4, count)
+      assert.equal(4, #page.problems)
+      has(page, "tensors", "format", "layers.3.mlp.down_proj." .. words)
+      assert.is_false(page.quantize.possible)
+    end)
+  end
 end)
 
 describe("the tokenizer", function()

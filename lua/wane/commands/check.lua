@@ -6,6 +6,9 @@ local SHOWN <const> = 20 -- problems on a terminal; --json has all
 local function print_page(page, shown)
   print(shown(page.dir))
   for _, part in ipairs(page.parts) do print(("  %-11s %-8s %s"):format(part.name, part.state, part.text or "")) end
+  for _, format in ipairs(page.quantize and page.quantize.formats or {}) do
+    print(("    as %-18s %s"):format(format.name, format.text or "not: " .. format.why))
+  end
   for i, problem in ipairs(page.problems) do
     if i > SHOWN then break end
     print("problem: " .. problem.message)
