@@ -11,10 +11,19 @@ typedef struct {
     wane_layer *layer[]; /* [count], retained */
 } kept;
 
+/* Where the layer lies already its tensors are shared, as they do not change; the layer is the
+ * caller's own. */
 static wane_status kept_layer(void *self, int i, wane_device *d, wane_layer **out, wane_err *e)
 {
-    const kept *k = self;
-    return wane_layer_copy_to(k->layer[i], d, out, e);
+    const wane_layer *l = ((const kept *)self)->layer[i];
+    if (!l->input_norm || wane_tensor_device(l->input_norm) != d)
+        return wane_layer_copy_to(l, d, out, e);
+    wane_status s = wane_layer_begin(l, out, e);
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        (*out)->linear[id].weight = wane_tensor_retain(l->linear[id].weight);
+        (*out)->linear[id].quantized = wane_quantized_retain(l->linear[id].quantized);
+    }
+    return s;
 }
 
 static uint64_t kept_bytes(void *self, int i)

@@ -30,6 +30,10 @@ static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_
         return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
     wane_linear_shape(&p->checkpoint->config, id, &m, &k);
     wane_status s = p->packing->decode(p->checkpoint, name, m, k, p->host, &q, e);
+    if (!s && d == p->host) {
+        l->linear[id].quantized = q;
+        return WANE_OK;
+    }
     if (!s) s = wane_quantized_copy_to(q, d, &l->linear[id].quantized, e);
     wane_quantized_release(q);
     return s;

@@ -59,22 +59,39 @@ static wane_status prove_head(wane_saving *v, wane_model *back, wane_err *e)
 
 enum { CHUNK = 1 << 20 };
 
-/* Whether the bytes of two entries are the same; both buffers have CHUNK bytes. */
+/* Whether the bytes of two entries are the same; all threads read, a chunk each. */
 static wane_status compare_entries(const wane_saving *v, const wane_located *meant,
-                                   const wane_located *written, char *a, char *b, bool *same,
-                                   wane_err *e)
+                                   const wane_located *written, bool *same, wane_err *e)
 {
     uint64_t bytes = meant->entry->end - meant->entry->begin;
-    wane_status s = WANE_OK;
-    *same = written->entry->end - written->entry->begin == bytes;
-    for (uint64_t at = 0, n; at < bytes && *same && !s; at += n) {
-        n = bytes - at < CHUNK ? bytes - at : CHUNK;
-        s = wane_device_poll(v->model->device, e);
-        if (!s) s = wane_safetensors_read(meant->shard, meant->entry, at, n, a, e);
-        if (!s) s = wane_safetensors_read(written->shard, written->entry, at, n, b, e);
-        *same = !s && !memcmp(a, b, n);
+    wane_status status = WANE_OK;
+    bool equal = written->entry->end - written->entry->begin == bytes;
+    int64_t chunks = equal ? (int64_t)((bytes + CHUNK - 1) / CHUNK) : 0;
+#pragma omp parallel
+    {
+        char *a = malloc(CHUNK), *b = malloc(CHUNK);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < chunks; i++) {
+            uint64_t at = (uint64_t)i * CHUNK, n = bytes - at < CHUNK ? bytes - at : CHUNK;
+            wane_err why;
+            wane_status s = wane_device_poll(v->model->device, &why);
+            if (!s && !(a && b)) s = wane_fail(&why, WANE_EOOM, "no memory to compare files");
+            if (!s) s = wane_safetensors_read(meant->shard, meant->entry, at, n, a, &why);
+            if (!s) s = wane_safetensors_read(written->shard, written->entry, at, n, b, &why);
+            bool other = !s && memcmp(a, b, n) != 0;
+            if (!s && !other) continue;
+#pragma omp critical
+            {
+                if (other) equal = false;
+                if (s) status = s;
+                if (s && e) *e = why;
+            }
+        }
+        free(a);
+        free(b);
     }
-    return s;
+    *same = equal;
+    return status;
 }
 
 /* A tensor as it should have been written, where that is not byte for byte. */
@@ -94,8 +111,8 @@ static wane_status compare_stored(wane_saving *v, const char *name, const wane_l
 static wane_status prove_rest(wane_saving *v, wane_model *back, wane_err *e)
 {
     const wane_checkpoint *c = v->model->checkpoint;
-    char *a = malloc(CHUNK), *b = malloc(CHUNK), name[WANE_SAVE_PATH];
-    wane_status s = a && b ? WANE_OK : wane_fail(e, WANE_EOOM, "no memory to compare files");
+    char name[WANE_SAVE_PATH];
+    wane_status s = WANE_OK;
     for (size_t i = 0; i < c->count && !s; i++) {
         const wane_located *meant = &c->tensor[i];
         wane_located written = {0};
@@ -105,11 +122,9 @@ static wane_status prove_rest(wane_saving *v, wane_model *back, wane_err *e)
         if (written.entry && v->dense != WANE_DTYPES)
             s = compare_stored(v, name, meant, &written, &same, e);
         else if (written.entry)
-            s = compare_entries(v, meant, &written, a, b, &same, e);
+            s = compare_entries(v, meant, &written, &same, e);
         if (!s && !same) s = differs(v, name, e);
     }
-    free(a);
-    free(b);
     return s;
 }
 

@@ -13,7 +13,8 @@
 #include "runtime/base/json.h"
 #include "runtime/base/units.h"
 
-static const uint64_t CHUNK = 16 << 20; /* bytes between two looks at the interrupt flag */
+/* Bytes between two looks at the interrupt flag, of one thread and of each of several. */
+static const uint64_t CHUNK = 16 << 20, PIECE = 2 << 20;
 
 static int by_size_then_name(const void *a, const void *b)
 {
@@ -91,19 +92,61 @@ static char *make_header(const wane_named *tensors, size_t count, const char *co
     return padded;
 }
 
-static wane_status write_data(wane_writer *w, const wane_tensor *t, char *staging, wane_err *e)
+/* Bytes of one tensor and their place in the file. */
+typedef struct {
+    const char *from;
+    uint64_t offset;
+    size_t bytes;
+} piece;
+
+/* What lies on the host goes to its places by all threads: one alone copies into the page cache
+ * slower than a fast disk takes it. */
+static wane_status write_pieces(wane_writer *w, const wane_device *d, const piece *list,
+                                int64_t count, wane_err *e)
+{
+    wane_status status = WANE_OK;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < count; i++) {
+        wane_err why;
+        wane_status s = wane_device_poll(d, &why);
+        if (!s) s = wane_writer_write_at(w, list[i].offset, list[i].from, list[i].bytes, &why);
+        if (!s) continue;
+#pragma omp critical
+        {
+            status = s;
+            if (e) *e = why;
+        }
+    }
+    return status;
+}
+
+/* The tensor at its offset: from another device through staging, else by all threads. */
+static wane_status write_data(wane_writer *w, const wane_tensor *t, uint64_t offset, char *staging,
+                              wane_err *e)
 {
     const wane_device *d = wane_tensor_device(t);
     const char *source = wane_tensor_mat(t).data;
-    uint64_t size = wane_tensor_bytes(t);
+    uint64_t size = wane_tensor_bytes(t), step = staging ? CHUNK : PIECE;
+    int64_t count = 0;
     wane_status s = WANE_OK;
-    /* what is queued must be in memory before C reads it there */
-    if (!staging && size) s = wane_device_check(d, d->k->sync(d->dev), "sync", e);
+    if (!size) return s;
+    if (!staging) {
+        piece *list = malloc((size_t)((size + step - 1) / step) * sizeof *list);
+        if (!list) return wane_fail(e, WANE_EOOM, "host: no memory to save a tensor");
+        for (uint64_t at = 0; at < size; at += step)
+            list[count++] = (piece){source + at, offset + at,
+                                    (size_t)(size - at < step ? size - at : step)};
+        /* what is queued must be in memory before C reads it there */
+        s = wane_device_check(d, d->k->sync(d->dev), "sync", e);
+        if (!s) s = write_pieces(w, d, list, count, e);
+        free(list);
+        return s;
+    }
     for (uint64_t at = 0, n; at < size && !s; at += n) {
-        n = size - at < CHUNK ? size - at : CHUNK;
+        n = size - at < step ? size - at : step;
         s = wane_device_poll(d, e);
-        if (!s && staging) s = WANE_CALL(d, e, get, staging, source + at, (size_t)n);
-        if (!s) s = wane_writer_write(w, staging ? staging : source + at, (size_t)n, e);
+        if (!s) s = WANE_CALL(d, e, get, staging, source + at, (size_t)n);
+        if (!s) s = wane_writer_write_at(w, offset + at, staging, (size_t)n, e);
     }
     return s;
 }
@@ -164,10 +207,12 @@ wane_status wane_safetensors_write(const char *path, const wane_named *tensors, 
     for (int i = 0; i < 8; i++) start[i] = (uint8_t)((uint64_t)length >> (8 * i));
     if (!s) s = wane_writer_write(w, start, sizeof start, e);
     if (!s) s = wane_writer_write(w, header, length, e);
+    uint64_t at = 8 + length;
     for (size_t i = 0; i < count && !s; i++) {
         const wane_tensor *t = sorted[i].tensor;
         bool here = wane_device_is_host(wane_tensor_device(t));
-        s = write_data(w, t, here ? NULL : staging, e);
+        s = write_data(w, t, at, here ? NULL : staging, e);
+        at += wane_tensor_bytes(t);
         if (s && e) snprintf(e->tensor, sizeof e->tensor, "%s", sorted[i].name);
     }
     if (!s) s = read_back(wane_writer_temporary(w), path, sorted, count, e);
