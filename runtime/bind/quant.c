@@ -212,7 +212,9 @@ static int l_calibrate(lua_State *L)
         luaL_checkoption(L, 5, "unique", names) ? WANE_WEIGH_ALL : WANE_WEIGH_UNIQUE;
     lua_settop(L, 5);
     wane_sequence *s = check_texts(L, 3, &count);
-    wane_quantize_need need = wane_quantize_needs(m, &p, true);
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < count; i++) tokens += s[i].count;
+    wane_quantize_need need = wane_quantize_needs(m, &p, tokens);
     wane_box *box = wane_newbox(L, &calib_type);
     WANE_TRY(L, e, wane_calib_new(wane_check_model(L, 1), s, count, weighing, &need, &c, &e));
     box->p = c;

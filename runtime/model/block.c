@@ -149,6 +149,12 @@ static wane_status gated(const wane_block *b, const wane_layer *l, wane_mat in, 
     return s ? s : WANE_CALL(b->device, e, silu_mul, out, out, up);
 }
 
+wane_mat wane_block_place(const wane_block *b, int stage, int64_t n)
+{
+    uint64_t at = stage % 2 ? wane_mat_bytes(activations(b), n, b->config->hidden) : 0;
+    return take(b, &at, activations(b), n, wane_stage_width(b->config, stage));
+}
+
 wane_status wane_block_begin(const wane_block *b, const wane_layer *l, wane_mat x, wane_mat in,
                              wane_err *e)
 {
@@ -170,19 +176,23 @@ wane_status wane_block_advance(const wane_block *b, const wane_layer *l, int sta
     }
 }
 
+wane_status wane_block_input(const wane_block *b, const wane_layer *l, int stage, wane_mat x,
+                             wane_mat *in, wane_err *e)
+{
+    *in = wane_block_place(b, stage, x.rows);
+    if (stage % 2 == 0) return normalize(b, *in, x, stage ? l->post_norm : l->input_norm, e);
+    wane_mat before;
+    wane_status s = wane_block_input(b, l, stage - 1, x, &before, e);
+    return s ? s : wane_block_advance(b, l, stage - 1, x, before, *in, e);
+}
+
 wane_status wane_block_forward(const wane_block *b, const wane_layer *l, wane_mat x, wane_err *e)
 {
-    const wane_config *c = b->config;
-    int64_t n = x.rows;
-    uint64_t at = 0;
-    wane_mat first = take(b, &at, activations(b), n, c->hidden), none = {0};
-    uint64_t again = at; /* stages 1 and 3 share their input's place */
-    wane_mat second = take(b, &at, activations(b), n, wane_stage_width(c, 1));
-    wane_mat third = take(b, &again, activations(b), n, wane_stage_width(c, 3));
-    wane_status s = wane_block_begin(b, l, x, first, e);
-    if (!s) s = wane_block_advance(b, l, 0, x, first, second, e);
-    if (!s) s = wane_block_advance(b, l, 1, x, second, first, e);
-    if (!s) s = wane_block_advance(b, l, 2, x, first, third, e);
-    if (!s) s = wane_block_advance(b, l, 3, x, third, none, e);
+    wane_mat in = wane_block_place(b, 0, x.rows), out = {0};
+    wane_status s = wane_block_begin(b, l, x, in, e);
+    for (int stage = 0; stage < 4 && !s; stage++, in = out) {
+        out = stage < 3 ? wane_block_place(b, stage + 1, x.rows) : (wane_mat){0};
+        s = wane_block_advance(b, l, stage, x, in, out, e);
+    }
     return s;
 }

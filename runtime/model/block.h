@@ -39,6 +39,12 @@ wane_status wane_block_begin(const wane_block *, const wane_layer *, wane_mat x,
                              wane_err *e);
 wane_status wane_block_advance(const wane_block *, const wane_layer *, int stage, wane_mat x,
                                wane_mat in, wane_mat out, wane_err *e);
+/* Where in the scratch the input of a stage may lie for n rows, beside that of the stage before. */
+wane_mat wane_block_place(const wane_block *, int stage, int64_t n);
+/* The input of a stage made anew, in its place, from x as it is when the stage comes: for 1 and 3
+ * the stage before runs again. */
+wane_status wane_block_input(const wane_block *, const wane_layer *, int stage, wane_mat x,
+                             wane_mat *in, wane_err *e);
 /* begin and the four stages. */
 wane_status wane_block_forward(const wane_block *, const wane_layer *, wane_mat x, wane_err *e);
 

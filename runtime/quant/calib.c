@@ -1,6 +1,6 @@
-/* calib.c - see calib.h. Per step and batch, on the device for that time only: out, keys and values
- * of the batch, its runs and spans, and x and in where they wait on the host. Sums over batches are
- * taken in the batches' order. */
+/* calib.c - see calib.h. Per step and batch, on the device for that time only: what a block works
+ * in, keys and values of the batch, its runs and spans, and x where it waits on the host. Sums over
+ * batches are taken in the batches' order. */
 #include "runtime/quant/calib.h"
 
 #include <inttypes.h>
@@ -13,10 +13,10 @@
 
 enum { STAGES = 4 };
 
-/* What a batch needs on the device, from one allocation; x and in may be where they wait. */
+/* What a batch needs on the device, from one allocation; x may be where it waits. */
 typedef struct {
     wane_block block;
-    wane_mat x, in, weight;
+    wane_mat x, weight;
     unsigned char *at; /* what is free */
     uint64_t left;
 } space;
@@ -51,7 +51,7 @@ static uint64_t space_bytes(const wane_calib *c)
         if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
         if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
     }
-    return wane_batch_bytes(c->model, resident(c, c->in), resident(c, c->x), c->rows, runs, spans);
+    return wane_batch_bytes(c->model, resident(c, c->x), c->rows, runs, spans);
 }
 
 static size_t row_bytes(const wane_tensor *t)
@@ -142,19 +142,64 @@ static wane_status survey(wane_calib *c, wane_err *e)
     return WANE_OK;
 }
 
-/* A place where all rows wait: the device where *room is enough, of which it is then taken. */
-static wane_status open_place(const wane_calib *c, wane_dtype t, int64_t width, uint64_t *room,
-                              wane_tensor **out, wane_err *e)
+/* Every so many-th row of a batch is one of the sample. */
+static int64_t sample_step(const wane_calib *c)
+{
+    return c->start[c->batches->count] / WANE_COMPARED + 1;
+}
+
+static int64_t sampled(const wane_calib *c, int b)
+{
+    int64_t every = sample_step(c);
+    return (c->batches->batch[b].n + every - 1) / every;
+}
+
+/* A place for the sample of each stage's input, and the tokens' weights beside it. */
+static wane_status open_sample(wane_calib *c, wane_err *e)
 {
     wane_device *d = c->model->device;
+    wane_device *place = wane_device_is_host(d) ? c->model->host : d;
+    int64_t rows = 0, at = 0, every = sample_step(c);
+    for (int b = 0; b < c->batches->count; b++) rows += sampled(c, b);
+    float *weight = malloc((size_t)rows * sizeof *weight);
+    if (!weight) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
+    for (int b = 0; b < c->batches->count; b++)
+        for (int64_t i = 0; i < c->batches->batch[b].n; i += every)
+            weight[at++] = c->batches->batch[b].weight[i];
+    wane_status s = wane_tensor_new2(place, activations(c), rows, c->width, &c->sample, e);
+    if (!s) s = wane_tensor_new2(place, WANE_F32, rows, 1, &c->sample_weight, e);
+    if (!s) s = wane_tensor_put(c->sample_weight, weight, e);
+    free(weight);
+    return s;
+}
+
+/* A place where all rows wait on the device; none where that is too full, which is no error. */
+static wane_tensor *open_near(const wane_calib *c, wane_dtype t, int64_t width, uint64_t *room)
+{
+    wane_tensor *out = NULL;
     int64_t rows = c->start[c->batches->count];
     uint64_t bytes = wane_mat_bytes(t, rows, width); /* as memory.h counts it */
     /* what is free is only a hint where others use the device too */
-    if (bytes <= *room && !wane_tensor_new2(d, t, rows, width, out, NULL)) {
+    if (bytes <= *room && !wane_tensor_new2(c->model->device, t, rows, width, &out, NULL))
         *room -= bytes;
-        return WANE_OK;
-    }
-    return wane_tensor_new2(c->model->host, t, rows, width, out, e);
+    return out;
+}
+
+/* x waits on the device if it can, else on the host. Inputs too, where the host is as near; else
+ * they are made again from x. */
+static wane_status open_places(wane_calib *c, const wane_quantize_need *need, wane_err *e)
+{
+    wane_model *m = c->model;
+    int64_t rows = c->start[c->batches->count];
+    uint64_t room = wane_waiting_room(m->device, need, space_bytes(c));
+    wane_status s = WANE_OK;
+    c->x = open_near(c, WANE_F32, m->config->hidden, &room);
+    c->in = open_near(c, activations(c), c->width, &room);
+    if (!c->x) s = wane_tensor_new2(m->host, WANE_F32, rows, m->config->hidden, &c->x, e);
+    if (!s && !c->in && wane_device_is_host(m->device))
+        s = wane_tensor_new2(m->host, activations(c), rows, c->width, &c->in, e);
+    if (!s && need->compares) s = open_sample(c, e);
+    return s;
 }
 
 wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t count,
@@ -162,24 +207,20 @@ wane_status wane_calib_new(wane_model *m, const wane_sequence *sequence, int64_t
                            wane_err *e)
 {
     wane_calib *c = calloc(1, sizeof *c);
+    int64_t tokens = 0;
     *out = NULL;
     if (!c) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
-    uint64_t room = wane_device_room(m->device);
-    room = room > need->passing ? room - need->passing : 0;
+    for (int64_t i = 0; i < count; i++) tokens += sequence[i].count;
     c->refs = 1;
     c->model = wane_model_retain(m);
     c->width = wane_widest(m->config);
-    int64_t most = wane_batch_rows(m, room);
     c->stage = -1;
     c->texts = count;
-    wane_status s = wane_batches_new(sequence, count, most, weighing, &c->batches, e);
+    wane_status s = wane_batches_new(sequence, count, wane_batch_rows(m, need, tokens), weighing,
+                                     &c->batches, e);
     if (!s) s = survey(c, e);
-    if (s) goto done;
-    room = wane_waiting_room(m->device, need, space_bytes(c));
-    s = open_place(c, activations(c), c->width, &room, &c->in, e);
-    if (!s) s = open_place(c, WANE_F32, m->config->hidden, &room, &c->x, e);
+    if (!s) s = open_places(c, need, e);
     if (!s) s = embed(c, e);
-done:
     if (s)
         wane_calib_release(c);
     else
@@ -200,6 +241,8 @@ void wane_calib_release(wane_calib *c)
     wane_batches_free(c->batches);
     wane_tensor_release(c->x);
     wane_tensor_release(c->in);
+    wane_tensor_release(c->sample);
+    wane_tensor_release(c->sample_weight);
     wane_tensor_release(c->s);
     free(c->start);
     free(c->row);
@@ -220,17 +263,10 @@ static wane_status open_space(const wane_calib *c, wane_tensor **buffer, wane_er
     return wane_tensor_new(c->model->device, WANE_U8, 1, &bytes, buffer, e);
 }
 
-/* The first rows of a buffer for the widest input, as an input of a stage. */
-static wane_mat narrow(const wane_calib *c, wane_mat m, int stage)
+/* Whether the stage reads the residual stream: itself, or to make its input. */
+static bool reads_x(const wane_calib *c, int stage)
 {
-    int64_t width = wane_stage_width(c->model->config, stage);
-    return (wane_mat){m.data, m.dtype, m.rows, width, width};
-}
-
-/* Whether the stage reads and changes the residual stream. */
-static bool reads_x(int stage)
-{
-    return stage < 0 || stage == 1 || stage == 3;
+    return stage < 0 || stage == 1 || stage == 3 || !c->in;
 }
 
 /* Begins with batch b in the buffer: its tokens' weights. */
@@ -243,28 +279,37 @@ static wane_status load_weights(const wane_calib *c, wane_tensor *buffer, int b,
     return put(c->model->device, s->weight, batch->weight, e);
 }
 
-/* Its rows of what the stage reads and may change; in is not divided yet. */
+/* Its rows of the residual stream. */
 static wane_status load_rows(const wane_calib *c, int b, int stage, space *s, wane_err *e)
 {
     int64_t n = c->batches->batch[b].n, hidden = c->model->config->hidden;
-    wane_status st = WANE_OK;
     if (resident(c, c->x)) {
         s->x = (wane_mat){rows_of(c, c->x, b), WANE_F32, n, hidden, hidden};
-    } else {
-        s->x = carve(s, WANE_F32, n, hidden);
-        if (reads_x(stage)) st = put(c->model->device, s->x, rows_of(c, c->x, b), e);
+        return WANE_OK;
     }
-    if (stage < 0) return st;
-    s->in = (wane_mat){rows_of(c, c->in, b), activations(c), n, c->width, c->width};
-    if (resident(c, c->in)) {
-        s->in = narrow(c, s->in, stage);
-        return st;
-    }
-    s->in = narrow(c, carve(s, activations(c), n, c->width), stage);
-    return st ? st : put(c->model->device, s->in, rows_of(c, c->in, b), e);
+    s->x = carve(s, WANE_F32, n, hidden);
+    return reads_x(c, stage) ? put(c->model->device, s->x, rows_of(c, c->x, b), e) : WANE_OK;
 }
 
-/* What attention and rope ask for, which stage 0 alone runs. */
+/* Its rows of the stage's input: where they wait, brought from there, or made again. What is made
+ * again is divided already, by what makes it. */
+static wane_status load_input(const wane_calib *c, const wane_layer *layer, int b, int stage,
+                              const space *s, wane_mat *in, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    wane_status st = WANE_OK;
+    if (!c->in) return wane_block_input(&s->block, layer, stage, s->x, in, e);
+    *in = wane_block_place(&s->block, stage, s->x.rows);
+    if (resident(c, c->in))
+        in->data = rows_of(c, c->in, b);
+    else
+        st = put(d, *in, rows_of(c, c->in, b), e);
+    if (!st && c->s) st = WANE_CALL(d, e, binary, *in, *in, wane_tensor_mat(c->s), WANE_DIV);
+    return st;
+}
+
+/* What attention and rope ask for, which stage 0 runs, and stage 1 where it makes its input again.
+ */
 static wane_status load_block(const wane_calib *c, int b, int stage, space *s, wane_err *e)
 {
     const wane_config *config = c->model->config;
@@ -289,7 +334,7 @@ static wane_status load_block(const wane_calib *c, int b, int stage, space *s, w
                                     .kv_heads = (int)config->kv_heads,
                                     .head_dim = (int)config->head_dim,
                                     .scale = (float)(1 / sqrt((double)config->head_dim))};
-    if (stage != 0) return WANE_OK;
+    if (stage != 0 && (stage != 1 || c->in)) return WANE_OK;
     wane_status st = put(d, runs, batch->runs, e);
     if (!st && batch->n_spans) st = put(d, spans, batch->spans, e);
     if (!st) st = put(d, k->frequency, c->frequency, e);
@@ -389,27 +434,59 @@ static wane_status finish_stats(const wane_calib *c, wane_stats *t, wane_mat num
     return s;
 }
 
+/* Every so many-th row. */
+static wane_mat thin(wane_mat m, int64_t every)
+{
+    return (wane_mat){m.data, m.dtype, (m.rows + every - 1) / every, m.cols, m.stride * every};
+}
+
+/* The sample of the stage's input, as (rows, width of the stage). */
+static wane_mat sample_of(const wane_calib *c, int stage)
+{
+    int64_t width = wane_stage_width(c->model->config, stage);
+    wane_mat all = wane_tensor_mat(c->sample);
+    return (wane_mat){all.data, all.dtype, all.rows, width, width};
+}
+
+/* What becomes of the next stage's input, out of batch b: measured, sampled, kept where it waits.
+ */
+static wane_status look(const wane_calib *c, int b, int stage, wane_mat out, wane_mat weight,
+                        wane_stats *stats, wane_err *e)
+{
+    wane_status s = stats ? gather(c, stats, out, weight, e) : WANE_OK;
+    if (!s && stats && c->sample) {
+        int64_t first = 0;
+        for (int i = 0; i < b; i++) first += sampled(c, i);
+        s = WANE_CALL(c->model->device, e, convert,
+                      wane_mat_rows(sample_of(c, stage), first, sampled(c, b)),
+                      thin(out, sample_step(c)));
+    }
+    return s || !c->in ? s : keep(c, c->in, b, out, e);
+}
+
 /* One batch through one stage: its rows of x and in are replaced. */
 static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number, int b, int stage,
                               wane_tensor *buffer, wane_stats *stats, wane_err *e)
 {
-    wane_device *d = c->model->device;
+    int64_t n = c->batches->batch[b].n;
     space sp;
+    wane_mat in, out = {0};
     wane_status s = load_weights(c, buffer, b, &sp, e);
     if (!s) s = load_rows(c, b, stage, &sp, e);
     wane_mat count = carve(&sp, WANE_I64, 1, 1);
-    wane_mat out = carve(&sp, activations(c), c->batches->batch[b].n, c->width);
     if (!s) s = load_block(c, b, stage, &sp, e);
-    if (!s && c->s) s = WANE_CALL(d, e, binary, sp.in, sp.in, wane_tensor_mat(c->s), WANE_DIV);
     if (s) return s;
-    if (stage < 3) out = narrow(c, out, stage + 1);
-    s = stage < 0 ? wane_block_begin(&sp.block, layer, sp.x, out, e)
-                  : wane_block_advance(&sp.block, layer, stage, sp.x, sp.in, out, e);
+    if (stage < 3) out = wane_block_place(&sp.block, stage + 1, n);
+    if (stage < 0) {
+        s = wane_block_begin(&sp.block, layer, sp.x, out, e);
+    } else {
+        s = load_input(c, layer, b, stage, &sp, &in, e);
+        if (!s) s = wane_block_advance(&sp.block, layer, stage, sp.x, in, out, e);
+    }
     if (!s)
         s = stage < 3 ? check_finite(c, b, out, count, number, reader(stage + 1), e)
                       : check_finite(c, b, sp.x, count, number, "mlp", e);
-    if (!s && stats) s = gather(c, stats, out, sp.weight, e);
-    if (!s && stage < 3) s = keep(c, c->in, b, out, e);
+    if (!s && stage < 3) s = look(c, b, stage + 1, out, sp.weight, stats, e);
     if (!s && (stage == 1 || stage == 3)) s = keep(c, c->x, b, sp.x, e);
     return s;
 }
@@ -457,51 +534,32 @@ static wane_status add_squares(wane_device *d, wane_mat y, wane_mat weight, wane
     return s;
 }
 
-/* Every so many-th row. */
-static wane_mat thin(wane_mat m, int64_t every)
-{
-    return (wane_mat){m.data, m.dtype, (m.rows + every - 1) / every, m.cols, m.stride * every};
-}
-
-/* Every so many-th row of batch b's input, as it waits, into x. */
-static wane_status fetch_thin(const wane_calib *c, wane_mat x, int b, int64_t every, wane_err *e)
-{
-    wane_mat in = {rows_of(c, c->in, b), x.dtype, c->batches->batch[b].n, x.cols, x.cols};
-    wane_tensor *few = NULL;
-    if (resident(c, c->in)) return WANE_CALL(c->model->device, e, convert, x, thin(in, every));
-    wane_status s = wane_tensor_new2(c->model->host, x.dtype, x.rows, x.cols, &few, e);
-    if (!s) s = WANE_CALL(c->model->host, e, convert, wane_tensor_mat(few), thin(in, every));
-    if (!s) s = put(c->model->device, x, wane_tensor_mat(few).data, e);
-    wane_tensor_release(few);
-    return s;
-}
-
 wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat q, double *error,
                                double *norm, wane_err *e)
 {
     wane_device *d = c->model->device;
     wane_tensor *buffer = NULL;
-    space sp;
-    int64_t every = c->start[c->batches->count] / WANE_COMPARED + 1;
     *error = *norm = 0;
-    if (c->stage < 0 || c->stage >= STAGES ||
+    if (!c->sample || c->stage < 0 || c->stage >= STAGES ||
         w.cols != wane_stage_width(c->model->config, c->stage) || w.rows > c->width)
         return wane_fail(e, WANE_EARG, "calibration: no input for this matrix is at hand");
-    wane_status st = open_space(c, &buffer, e);
-    for (int b = 0; b < c->batches->count && !st; b++) {
-        st = wane_device_poll(d, e);
-        if (!st) st = load_weights(c, buffer, b, &sp, e);
-        if (st) break;
-        wane_mat weight = thin(sp.weight, every);
-        wane_mat x = carve(&sp, activations(c), weight.rows, w.cols);
+    wane_mat all = sample_of(c, c->stage);
+    int64_t most = all.rows < WANE_COMPARED_AT_ONCE ? all.rows : WANE_COMPARED_AT_ONCE;
+    int64_t bytes = (int64_t)wane_compare_bytes(c->model, most);
+    wane_status st = wane_tensor_new(d, WANE_U8, 1, &bytes, &buffer, e);
+    for (int64_t at = 0; at < all.rows && !st; at += most) {
+        wane_mat x = wane_mat_rows(all, at, all.rows - at < most ? all.rows - at : most);
+        wane_mat weight = wane_mat_rows(wane_tensor_mat(c->sample_weight), at, x.rows);
+        space sp = {.at = buffer->buffer->data, .left = buffer->buffer->bytes};
         wane_mat line = carve(&sp, WANE_F32, x.rows, 1);
         wane_mat y = carve(&sp, WANE_F32, x.rows, w.rows);
         wane_mat z = carve(&sp, WANE_F32, x.rows, w.rows);
-        st = fetch_thin(c, x, b, every, e);
+        wane_mat scaled = carve(&sp, x.dtype, x.rows, x.cols);
+        st = wane_device_poll(d, e);
         if (!st) st = WANE_CALL(d, e, matmul, y, x, w);
         if (!st) st = add_squares(d, y, weight, line, norm, e);
-        if (!st && s.data) st = WANE_CALL(d, e, binary, x, x, s, WANE_DIV);
-        if (!st) st = WANE_CALL(d, e, qmatmul, z, x, q);
+        if (!st && s.data) st = WANE_CALL(d, e, binary, scaled, x, s, WANE_DIV);
+        if (!st) st = WANE_CALL(d, e, qmatmul, z, s.data ? scaled : x, q);
         if (!st) st = WANE_CALL(d, e, binary, z, z, y, WANE_SUB);
         if (!st) st = add_squares(d, z, weight, line, error, e);
     }

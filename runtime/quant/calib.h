@@ -2,9 +2,10 @@
  * the statistics of what the matrices read.
  *
  * The hidden states of all texts wait on the device where they fit beside all else, and on the host
- * where they do not; a batch at a time goes through one stage (model/block.h). Every stage runs with
- * the matrices of the layer it is given, so with the quantized ones before it. Equal prefixes are one
- * row (model/batch.h). */
+ * where they do not; a batch at a time goes through one stage (model/block.h). So do the inputs of
+ * the next stage; where they fit nowhere near they are made again from the hidden states, which
+ * costs less than moving them. Every stage runs with the matrices of the layer it is given, so with
+ * the quantized ones before it. Equal prefixes are one row (model/batch.h). */
 #ifndef WANE_CALIB_H
 #define WANE_CALIB_H
 
@@ -49,8 +50,10 @@ typedef struct {
     int32_t *row;     /* [rows] 0, 1, 2, ... */
     wane_tensor *x;   /* F32 (all rows, hidden): the residual stream */
     wane_tensor *in;  /* of the device's activation type, batch b's at start[b] * width, as (rows,
-                         width of the stage) */
-    wane_tensor *s;   /* F32 (1,k) by which that step divides `in` first, or NULL */
+                         width of the stage); NULL: made again from x */
+    wane_tensor *sample, *sample_weight; /* some rows of `in`, undivided, as (rows, width of the
+                                            stage), F32 (rows,1); NULL unless they are compared */
+    wane_tensor *s; /* F32 (1,k) by which that step divides `in` first, or NULL */
 } wane_calib;
 
 /* Embeds all texts. What is needed beside them is left free on the device; batches are as large as

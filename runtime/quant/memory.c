@@ -8,7 +8,7 @@
 #include "runtime/model/block.h"
 #include "runtime/quant/stage.h"
 
-enum { ROWS_MOST = 8192, STAGES = 4 };
+enum { ROWS_MOST = 8192, ROWS_GOOD = 4096, STAGES = 4 };
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -50,10 +50,24 @@ static uint64_t layer_bytes(wane_model *m, const wane_plan *p)
     return dense + plain + codes;
 }
 
-wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, bool text)
+static int64_t sample_rows(int64_t tokens)
 {
-    bool square = text || p->method->needs & WANE_NEED_GRAM;
+    int64_t every = tokens / WANE_COMPARED + 1;
+    return (tokens + every - 1) / every;
+}
+
+uint64_t wane_compare_bytes(const wane_model *m, int64_t rows)
+{
+    int64_t width = wane_widest(m->config);
+    return 2 * wane_mat_bytes(WANE_F32, rows, width) + wane_mat_bytes(WANE_F32, rows, 1) +
+           wane_mat_bytes(m->device->k->activations, rows, width);
+}
+
+wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, int64_t tokens)
+{
+    bool square = tokens || p->method->needs & WANE_NEED_GRAM;
     uint64_t layer = layer_bytes(model, p), stage = 0, gram = 0;
+    int64_t few = p->act_bits ? sample_rows(tokens) : 0;
     for (int s = 0; s < STAGES; s++) {
         int64_t m = 0, k = 0;
         for (int i = 0; i < wane_stage_count(s); i++) {
@@ -64,41 +78,50 @@ wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, bo
         stage = larger(stage, wane_stage_bytes(p, m, k, wane_stage_count(s), square));
         gram = larger(gram, wane_mat_bytes(WANE_F32, k, k) + 3 * wane_mat_bytes(WANE_F32, 1, k));
     }
-    return (wane_quantize_need){layer + (p->act_bits ? stage : gram), layer + stage,
-                                p->act_bits != 0};
+    if (few) {
+        /* where the host is as near, the sample is there */
+        if (!wane_device_is_host(model->device))
+            layer += wane_inputs_bytes(model, few) + wane_mat_bytes(WANE_F32, few, 1);
+        stage +=
+            wane_compare_bytes(model, few < WANE_COMPARED_AT_ONCE ? few : WANE_COMPARED_AT_ONCE);
+    }
+    return (wane_quantize_need){layer + gram, layer + stage, few > 0};
 }
 
-uint64_t wane_batch_bytes(const wane_model *m, bool in_here, bool x_here, int64_t n, int64_t runs,
-                          int64_t spans)
+uint64_t wane_batch_bytes(const wane_model *m, bool x_here, int64_t n, int64_t runs, int64_t spans)
 {
     const wane_config *c = m->config;
     wane_dtype t = m->device->k->activations;
-    int64_t width = wane_widest(c), few = n < WANE_COMPARED ? n : WANE_COMPARED;
-    uint64_t in = wane_mat_bytes(t, n, width), line = wane_mat_bytes(WANE_F32, n, 1);
-    uint64_t step = in + 2 * wane_mat_bytes(t, n, c->kv_heads * c->head_dim) +
-                    wane_mat_bytes(WANE_U8, 1, (int64_t)wane_block_scratch(c, t, n)) + 2 * line +
-                    wane_mat_bytes(WANE_F32, 1, c->head_dim / 2) + wane_mat_bytes(WANE_I64, 1, 1) +
-                    wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
-                    wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span));
-    uint64_t comparison = wane_mat_bytes(t, few, width) + wane_mat_bytes(WANE_F32, few, 1) +
-                          2 * wane_mat_bytes(WANE_F32, few, width);
-    if (!x_here) step += wane_mat_bytes(WANE_F32, n, c->hidden);
-    if (!in_here) step += in;
-    return line + larger(step, comparison);
-}
-
-int64_t wane_batch_rows(const wane_model *m, uint64_t room)
-{
-    int64_t rows = ROWS_MOST;
-    /* a run takes one row at least, and its spans are at most its depth: few in practice */
-    while (rows > 1 && wane_batch_bytes(m, false, false, rows, rows, 4 * rows) > room)
-        rows -= rows / 8 + 1;
-    return rows;
+    uint64_t line = wane_mat_bytes(WANE_F32, n, 1);
+    return 3 * line + 2 * wane_mat_bytes(t, n, c->kv_heads * c->head_dim) +
+           wane_mat_bytes(WANE_U8, 1, (int64_t)wane_block_scratch(c, t, n)) +
+           wane_mat_bytes(WANE_F32, 1, c->head_dim / 2) + wane_mat_bytes(WANE_I64, 1, 1) +
+           wane_mat_bytes(WANE_U8, runs, (int64_t)sizeof(wane_run)) +
+           wane_mat_bytes(WANE_U8, spans, (int64_t)sizeof(wane_span)) +
+           (x_here ? 0 : wane_mat_bytes(WANE_F32, n, c->hidden));
 }
 
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
+}
+
+/* Rows of a batch that takes `room` at most. */
+static int64_t rows_within(const wane_model *m, bool x_here, uint64_t room)
+{
+    int64_t rows = ROWS_MOST;
+    /* a run takes one row at least, and its spans are at most its depth: few in practice */
+    while (rows > 1 && wane_batch_bytes(m, x_here, rows, rows, 4 * rows) > room)
+        rows -= rows / 8 + 1;
+    return rows;
+}
+
+int64_t wane_batch_rows(const wane_model *m, const wane_quantize_need *need, int64_t tokens)
+{
+    uint64_t room = less(wane_device_room(m->device), need->passing);
+    int64_t small = rows_within(m, true, less(room, wane_stream_bytes(m, tokens)));
+    /* the larger batch is not worth having the stream on the host for */
+    return small >= ROWS_GOOD ? small : rows_within(m, false, room);
 }
 
 uint64_t wane_waiting_room(const wane_device *d, const wane_quantize_need *need, uint64_t batch)
@@ -144,22 +167,24 @@ wane_status wane_quantize_plan(wane_model *m, const wane_plan *p, int64_t tokens
                                uint64_t *peak, wane_err *e)
 {
     const wane_device *d = m->device;
-    wane_quantize_need need = wane_quantize_needs(m, p, tokens > 0);
+    wane_quantize_need need = wane_quantize_needs(m, p, tokens);
     uint64_t room = wane_device_room(d), waiting = 0, batch = 0;
     *peak = 0;
     if (need.working > room) return too_little(d, need.working, e);
     if (tokens > 0) {
-        uint64_t least = need.passing + wane_batch_bytes(m, false, false, longest, 1, 0);
+        uint64_t least = need.passing + wane_batch_bytes(m, false, longest, 1, 0);
         if (least > room) return too_little(d, least, e);
-        int64_t rows = wane_batch_rows(m, less(room, need.passing)) / longest * longest;
+        int64_t rows = wane_batch_rows(m, &need, tokens) / longest * longest;
         if (rows < longest) rows = longest;
         if (rows > tokens) rows = tokens;
-        batch = wane_batch_bytes(m, false, false, rows, rows / longest, 0);
+        /* as calib.c: the stream first, then the inputs */
+        uint64_t x = wane_stream_bytes(m, tokens), in = wane_inputs_bytes(m, tokens);
+        batch = wane_batch_bytes(m, true, rows, rows / longest, 0);
+        bool x_here = x <= wane_waiting_room(d, &need, batch);
+        if (!x_here) batch = wane_batch_bytes(m, false, rows, rows / longest, 0);
         uint64_t left = wane_waiting_room(d, &need, batch);
-        uint64_t in = wane_inputs_bytes(m, tokens), x = wane_stream_bytes(m, tokens);
-        bool in_here = in <= left, x_here = x <= left - (in_here ? in : 0);
-        waiting = (in_here ? in : 0) + (x_here ? x : 0);
-        batch = wane_batch_bytes(m, in_here, x_here, rows, rows / longest, 0);
+        if (x_here) waiting = x;
+        if (in <= left - waiting) waiting += in;
     }
     *peak = d->live + waiting + larger(need.passing + batch, need.working);
     return WANE_OK;

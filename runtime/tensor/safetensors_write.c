@@ -134,8 +134,8 @@ static wane_status write_data(wane_writer *w, const wane_tensor *t, uint64_t off
         piece *list = malloc((size_t)((size + step - 1) / step) * sizeof *list);
         if (!list) return wane_fail(e, WANE_EOOM, "host: no memory to save a tensor");
         for (uint64_t at = 0; at < size; at += step)
-            list[count++] = (piece){source + at, offset + at,
-                                    (size_t)(size - at < step ? size - at : step)};
+            list[count++] =
+                (piece){source + at, offset + at, (size_t)(size - at < step ? size - at : step)};
         /* what is queued must be in memory before C reads it there */
         s = wane_device_check(d, d->k->sync(d->dev), "sync", e);
         if (!s) s = write_pieces(w, d, list, count, e);

@@ -408,7 +408,7 @@ static void refusals(void **state)
 /* All steps of a quantization; what is made is released, whatever fails. */
 static wane_status quantize_all(wane_model *m, const wane_plan *p, wane_err *e)
 {
-    const wane_quantize_need none_needed = {0};
+    const wane_quantize_need none_needed = {.compares = p->act_bits != 0};
     wane_calib *c = NULL;
     wane_layer *source = NULL, *into = NULL, *layers[2] = {NULL, NULL};
     wane_stats *stats = NULL, *none;
