@@ -44,6 +44,6 @@ wane_status wane_quantize_plan(wane_model *, const wane_plan *, int64_t tokens, 
 int64_t wane_widest(const wane_config *);
 
 /* Rows of a comparison, at most: in all, and together. */
-enum { WANE_COMPARED = 2048, WANE_COMPARED_AT_ONCE = 512 };
+enum { WANE_COMPARED = 2048, WANE_COMPARED_AT_ONCE = 256 };
 
 #endif
