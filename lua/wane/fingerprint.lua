@@ -1,5 +1,6 @@
 --- What a model is, read off what is stored: its name, a hash of its weights, its size, its label.
 local core = require "wane.core"
+local hub = require "wane.hub"
 
 local fingerprint = {}
 
@@ -22,8 +23,10 @@ function fingerprint.shown(path)
   return (path:gsub(pattern, function(c) return ("\\x%02x"):format(c:byte()) end))
 end
 
---- The last part of a model's folder, as text.
+--- The last part of a model's folder, or of its id where that folder is in the Hub's cache, as text.
 function fingerprint.name(model)
+  local id = hub.id_of(model.dir)
+  if id then return id:match "[^/]+$" end
   return fingerprint.shown((model.dir:gsub("/+$", ""):match("([^/]+)$")) or model.dir)
 end
 

@@ -42,13 +42,13 @@ core.docs["model.save"] = "model:save(dir, { format = \"compressed-tensors\", sh
 function core.model.methods.save(self, dir, given) return require "wane.formats".save(self, dir, given) end
 
 --- Opens a model. Headers and config are checked; no weight is read before it is needed.
--- @param where string  a folder with config.json and safetensors
+-- @param where string  a folder with config.json and safetensors, or an id of the Hub: "Qwen/Qwen3-1.7B@main"
 -- @return model
--- @error io, format, unsupported (a family wane does not compute, a model that is quantized already)
+-- @error io, format, unsupported (a family wane does not compute, a model that is quantized already), network
 -- @usage local m <close> = wane.load "examples/models/lune-1m"
 function model.load(where)
   if type(where) ~= "string" then error("wane.load takes a folder, not a " .. type(where), 2) end
-  return core.model.open(where)
+  return core.model.open(require "wane.hub".folder(where) or where)
 end
 
 return model

@@ -18,6 +18,9 @@ typedef struct wane_err {
     char tensor[256];
     uint64_t requested, free; /* bytes; both 0 where it was not about memory */
     int64_t offset;           /* byte in the file; -1 where unknown */
+    char url[512];            /* asked for; without its query */
+    int http;                 /* status of the answer; 0 where there was none */
+    char reason[64];          /* the server's own code for it: "GatedRepo" */
 } wane_err;
 
 /* Fills e and returns s, so that a failure is one line: return wane_fail(e, WANE_EFORMAT, ...). */

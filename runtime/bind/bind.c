@@ -215,6 +215,9 @@ int wane_raise(lua_State *L, const wane_err *e)
         set_integer(L, "free", (int64_t)e->free);
     }
     if (e->offset >= 0) set_integer(L, "offset", e->offset);
+    set_string(L, "url", e->url);
+    if (e->http) set_integer(L, "status", e->http);
+    set_string(L, "reason", e->reason);
     luaL_setmetatable(L, ERROR);
     return lua_error(L);
 }
