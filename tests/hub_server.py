@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "76543210fedcba9876543210fedcba9876543210"
 LFS = 100_000
 MODEL = "examples/models/lune-1m"
-ports, counts, lock = {}, {}, threading.Lock()
+ports, counts, active, lock = {}, {}, {}, threading.Lock()
 last = [time.monotonic()]
 
 
@@ -99,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         return n
 
     def note(self):
-        line = {"scenario": self.scenario, "method": self.command, "path": self.path, "server": self.server.role}
+        line = {"scenario": self.scenario, "method": self.command, "path": self.path, "server": self.server.role,
+                "active": active.get(self.scenario, 0)}
         for key, header in (("auth", "Authorization"), ("range", "Range"), ("if_range", "If-Range"),
                             ("encoding", "Accept-Encoding"), ("host", "Host"), ("agent", "User-Agent")):
             if self.headers.get(header) is not None:
@@ -143,11 +144,19 @@ class Handler(BaseHTTPRequestHandler):
         parts = unquote(urlsplit(self.path).path).split("/")
         self.scenario, rest = parts[1], parts[2:]
         self.kind = self.scenario.split("-")[0]
-        self.note()
         try:
             if self.server.role == "cdn":
-                self.cdn(rest)
-            elif not self.everywhere(rest):
+                with lock:
+                    active[self.scenario] = active.get(self.scenario, 0) + 1
+                self.note()
+                try:
+                    self.cdn(rest)
+                finally:
+                    with lock:
+                        active[self.scenario] -= 1
+                return
+            self.note()
+            if not self.everywhere(rest):
                 self.hub(rest)
         except (Cut, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
@@ -333,11 +342,11 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "creep":  # a million bytes and a little at a time
             return self.answer(status, part, head, stop=min(len(part), (1 << 20) + 50_000))
         if kind == "stall" and n < 1:
-            self.answer(status, part[:50_000], head, length=len(part))
-            time.sleep(4)
+            self.answer(status, part[:500], head, length=len(part))
+            time.sleep(20)
             raise Cut()
         if kind == "slow":
-            return self.answer(status, part, head, drip=(60_000, 0.1))
+            return self.answer(status, part, head, drip=(120_000, 0.1))
         if kind == "gzip":
             return self.answer(status, part, head + [("Content-Encoding", "gzip")])
         if kind == "short":

@@ -29,6 +29,7 @@ static const struct {
     {"generate", test_generate},
     {"parquet", test_parquet},
     {"tokenizer", test_tokenizer},
+    {"hub", test_hub},
     {"device", test_device_group},
     {"kernels", test_kernels},
 };

@@ -63,7 +63,7 @@ describe("wane quantize", function()
     ["a group size that there is not"] = { { "--group-size", "48" }, 2, "group_size must be one of" },
     ["a format that there is not"] = { { "--format", "gguf" }, 2, "format must be one of compressed-tensors" },
     ["a plan that cannot be"] = { { "--method", "hqq", "--symmetric" }, 2, "quantize: hqq" },
-    ["a source that is not there"] = { { "--src", "models/nothing" }, 6, "models/nothing: there is no such folder" },
+    ["a source that is not there"] = { { "--src", "./models/nothing" }, 6, "models/nothing: there is no such folder" },
     ["a calibration file that is not there"] = { { "--calib", "nothing.jsonl" }, 6, "nothing.jsonl" },
     ["a source as its destination"] = { { "--dst", MODEL }, 6, MODEL .. " is there already" },
     ["a destination in its source"] = { { "--dst", MODEL .. "/small", "--method", "rtn" }, 6, "lies in the folder of the model" },
@@ -172,7 +172,7 @@ describe("wane eval", function()
   end
 
   it("refuses a model that is not there, cut off, or no model", function()
-    refused(run("eval", "models/nothing"), 6, "there is no such folder")
+    refused(run("eval", "./models/nothing"), 6, "there is no such folder")
     refused(run("eval", dir .. "/cut"), 3, "cut/model.safetensors")
     refused(run("eval", "recipes"), 6, "recipes/config.json")
     refused(run("eval"), 2, "model")

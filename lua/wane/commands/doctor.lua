@@ -1,5 +1,6 @@
 --- wane doctor: what wane finds on this machine, and what is missing for what.
 local core = require "wane.core"
+local hub = require "wane.hub"
 
 -- device name -> its info, or nil and why not
 local function try_device(name)
@@ -23,30 +24,19 @@ local function describe(info)
                     processors = info.threads }
 end
 
-local function cache_folder()
-  local home = os.getenv "HOME"
-  return os.getenv "HF_HUB_CACHE" or os.getenv "HF_HOME" and os.getenv "HF_HOME" .. "/hub"
-    or os.getenv "XDG_CACHE_HOME" and os.getenv "XDG_CACHE_HOME" .. "/huggingface/hub"
-    or home and home .. "/.cache/huggingface/hub"
-end
-
-local function has_token()
-  local home = os.getenv "HF_HOME" or os.getenv "HOME" and os.getenv "HOME" .. "/.cache/huggingface"
-  return os.getenv "HF_TOKEN" ~= nil or home ~= nil and core.files.kind(home .. "/token") == "file"
-end
-
 local function examine(wanted)
   local machine = core.system.machine()
   local cuda, why = try_device "cuda"
   cuda = describe(cuda)
   local chosen, wrong = try_device(wanted)
-  local cache = cache_folder()
+  local settings = hub.settings()
   return {
     version = core.version, lua = _VERSION, host = machine.host, processors = machine.processors,
     memory = machine.memory, memory_free = machine.memory_free, blas = machine.blas,
     device = describe(chosen), device_error = wrong, wane_device = os.getenv "WANE_DEVICE",
     cuda = cuda, cuda_error = why, driver = driver_version(),
-    disk_free = core.system.disk_free ".", cache = cache, hub_token = has_token(),
+    disk_free = core.system.disk_free ".", cache = settings.cache, hub_token = settings.token ~= nil,
+    hub = pcall(core.hub.open, {}),
     argparse = pcall(require, "argparse"),
   }
 end
@@ -69,6 +59,7 @@ local function print_page(page)
   row("disk", page.disk_free and size(page.disk_free) .. " free here" or "unknown")
   row("models", ("%s, token %s"):format(page.cache or "no cache folder: HOME is not set",
     page.hub_token and "present" or "absent"))
+  if not page.hub then row("", "built without libcurl: nothing can be fetched") end
 end
 
 return {
