@@ -263,13 +263,13 @@ local function ask(model, format, sizes)
     if wrong then why = why or wrong else fit[#fit + 1] = grid_name(grid, zeros) end
     return not wrong
   end
-  local bits, groups, kinds = {}, {}, {}
+  local bits, kinds = {}, {}
   for _, b in ipairs { 2, 3, 4, 8 } do
     for _, size in ipairs(sizes) do
       for _, zeros in ipairs(ZEROS) do
         if try({ bits = b, group_size = size, symmetric = zeros.symmetric, fractional = zeros.fractional },
           zeros.name) then
-          bits[b], groups[size], kinds[zeros.name] = true, true, true
+          bits[b], kinds[zeros.name] = true, true
         end
       end
     end
@@ -300,9 +300,9 @@ end
 
 local function look_at_packed(page, model)
   local into = conversions(model)
-  page.quantize = { possible = false, convert = core.json.array(into),
-                    why = ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(
-                      fingerprint.shown(page.dir)) }
+  local why = ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(
+    fingerprint.shown(page.dir))
+  page.quantize = { possible = false, convert = core.json.array(into), why = why }
   state(page, "quantize", "no", ("quantized already (%s); wane convert writes it as %s"):format(
     model.quantization.label, table.concat(into, ", ")))
 end

@@ -30,8 +30,9 @@ local function check_arguments(model, plan, calibration)
   end
   if model.quantization then
     options.fail { code = "unsupported", op = "quantize",
-                   message = ("%s is quantized already (%s); quantize the model it was made from, or what it stands for: "
-                     .. "wane convert %s DIR --format dense"):format(model.dir, model.quantization.label, model.dir) }
+                   message = ("%s is quantized already (%s); quantize the model it was made from, or what it stands "
+                     .. "for: wane convert %s DIR --format dense"):format(model.dir, model.quantization.label,
+                     model.dir) }
   end
   if methods[plan.method].needs_text and not calibration then
     error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(

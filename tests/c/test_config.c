@@ -369,7 +369,12 @@ static void survives_damage(void **state)
         else
             text[at] = (char)(i % 3 == 1 ? '0' + random % 10 : 1 + random % 255);
         if (load_text(text, &c, &e)) {
+            wane_findings all = {0};
             assert_true(e.message[0] && c.json == NULL);
+            assert_int_equal(wane_config_survey(folder, &c, &all, &e), e.status);
+            assert_true(all.count > 0 && c.json == NULL);
+            assert_string_equal(all.item[0].message, e.message);
+            wane_findings_free(&all);
             continue;
         }
         assert_true(c.heads >= 1 && c.heads <= 1024 && c.heads % c.kv_heads == 0);

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "runtime/save/survey.h"
+#include "tests/c/faults.h"
 #include "tests/c/files.h"
 #include "tests/c/models.h"
 
@@ -238,6 +240,42 @@ static void surveys(void **state)
     copy_free(c);
 }
 
+/* Every allocation of a survey fails once: it says so, or has all of what it says else. */
+static void survey_without_memory(void **state)
+{
+    (void)state;
+    copy *c = copy_model(QWEN2);
+    wane_model *m;
+    wane_err e;
+    wane_survey v;
+    json_malloc_t old_malloc;
+    json_free_t old_free;
+    copy_put(c, Q_PROJ, WANE_BF16, 64, 32);
+    copy_rename(c, "model.norm.weight", "model.nrom.weight");
+    json_object_set_new(c->config, "rms_norm_eps", json_integer(0));
+    for (int sound = 0; sound < 2;
+         sound++) { /* a config that is wrong, then only tensors that are */
+        if (sound) json_object_set_new(c->config, "rms_norm_eps", json_real(1e-6));
+        assert_int_equal(copy_open(c, &m, &e), WANE_EFORMAT);
+        json_get_alloc_funcs(&old_malloc, &old_free);
+        json_set_alloc_funcs(malloc, free);
+        int n = 0, files = test_open_files();
+        for (bool failed = true; failed; n++) {
+            test_malloc_fail_after(n);
+            wane_status s = wane_survey_folder(c->dir, &v, &e);
+            failed = test_malloc_failed();
+            test_malloc_fail_after(-1);
+            if (s) assert_true(s == WANE_EOOM && failed && e.message[0]);
+            if (!failed) assert_int_equal(v.all.count, sound ? 2 : 1);
+            wane_survey_clear(&v);
+            assert_int_equal(test_open_files(), files);
+        }
+        json_set_alloc_funcs(old_malloc, old_free);
+        assert_true(n > 50);
+    }
+    copy_free(c);
+}
+
 /* The first two hundred are kept, and the rest are counted. */
 static void counts_findings(void **state)
 {
@@ -300,6 +338,7 @@ int test_inventory(void)
         cmocka_unit_test(finds_nan),
         cmocka_unit_test(surveys),
         cmocka_unit_test(counts_findings),
+        cmocka_unit_test(survey_without_memory),
     };
     return cmocka_run_group_tests_name("inventory", tests, NULL, NULL);
 }
