@@ -126,7 +126,7 @@ wane_status wane_codec_unpack(int32_t codec, const void *from, size_t length, vo
 #ifdef WANE_ZSTD
     case WANE_CODEC_ZSTD: return unpack_zstd(from, length, out, size, e);
 #endif
-    default: (void)from, (void)length, (void)broken; return wane_codec_check(codec, e);
+    default: (void)from, (void)length, (void)out, (void)broken; return wane_codec_check(codec, e);
     }
 }
 
