@@ -358,7 +358,24 @@ static wane_status find_tokens(reader *r, const json_t *list, bool special)
     return WANE_OK;
 }
 
-static wane_status read_vocabulary(reader *r, const json_t *root)
+/* The model's tokens, from lists or else from its tree; *next is the first id after them. */
+static wane_status read_model(reader *r, const json_t *model, const vocab_lists *lists,
+                              size_t added, int64_t highest, int32_t *next)
+{
+    vocab_lists own = {0};
+    wane_status s = vocab_check(model, r->from);
+    if (!s && !lists) {
+        s = lists_from_tree(json_object_get(model, "vocab"), json_object_get(model, "merges"), &own,
+                            r->from->e);
+        lists = &own;
+    }
+    if (!s) s = vocab_load(&r->t->words, model, lists, added, highest, r->from);
+    if (!s) *next = (int32_t)lists->n_entries;
+    lists_free(&own);
+    return s;
+}
+
+static wane_status read_vocabulary(reader *r, const json_t *root, const vocab_lists *lists)
 {
     const json_t *list = json_object_get(root, "added_tokens"), *item;
     const json_t *model = json_object_get(root, "model");
@@ -369,8 +386,8 @@ static wane_status read_vocabulary(reader *r, const json_t *root)
     if (list && !json_is_array(list))
         return vocab_refuse(r->from, WANE_EFORMAT, "\"added_tokens\" is not a list");
     json_array_foreach(list, i, item) if ((s = check_added(r, item, i, &highest))) return s;
-    s = vocab_load(&r->t->words, model, json_array_size(list), highest, r->from);
-    int32_t next = (int32_t)json_object_size(json_object_get(model, "vocab"));
+    int32_t next = 0;
+    s = read_model(r, model, lists, json_array_size(list), highest, &next);
     json_array_foreach(list, i, item)
     {
         if (s) return s;
@@ -380,7 +397,8 @@ static wane_status read_vocabulary(reader *r, const json_t *root)
     return s ? s : find_tokens(r, list, false);
 }
 
-wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_source *from)
+wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_lists *lists,
+                           const vocab_source *from)
 {
     reader r = {.t = t, .from = from};
     const json_t *version = json_object_get(root, "version");
@@ -395,7 +413,7 @@ wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_so
     wane_status s = read_normalizer(&r, json_object_get(root, "normalizer"), 0);
     if (!s && splits && !json_is_null(splits)) s = read_pre_tokenizer(&r, splits, 0);
     if (!s && decoder && !json_is_null(decoder)) s = read_decoder(&r, decoder, 0);
-    if (!s) s = read_vocabulary(&r, root);
+    if (!s) s = read_vocabulary(&r, root, lists);
     if (!s && !r.bytes_done)
         s = vocab_refuse(from, WANE_EUNSUPPORTED,
                          "no ByteLevel pre_tokenizer; wane reads byte-level BPE only");

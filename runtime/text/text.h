@@ -19,7 +19,8 @@ struct wane_tokenizer {
 };
 
 /* Fills t, which is {0} but for refs, from a parsed tokenizer.json; on failure t is to be cleared.
- */
-wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_source *from);
+ * lists: what was cut out of it, or NULL. */
+wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_lists *lists,
+                           const vocab_source *from);
 
 #endif

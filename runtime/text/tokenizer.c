@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/base/files.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/text.h"
 
@@ -29,13 +30,14 @@ static void clear(wane_tokenizer *t)
     free(t);
 }
 
-static wane_status build(const json_t *root, const char *path, wane_tokenizer **out, wane_err *e)
+static wane_status build(const json_t *root, const vocab_lists *lists, const char *path,
+                         wane_tokenizer **out, wane_err *e)
 {
     vocab_source from = {path, e};
     wane_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return wane_fail(e, WANE_EOOM, "no memory for a tokenizer");
     atomic_init(&t->refs, 1);
-    wane_status s = tokenizer_read(t, root, &from);
+    wane_status s = tokenizer_read(t, root, lists, &from);
     if (s)
         clear(t);
     else
@@ -43,14 +45,40 @@ static wane_status build(const json_t *root, const char *path, wane_tokenizer **
     return s;
 }
 
+/* The file with its two long parts cut out. Whatever is odd about it is for parse to tell: *out is
+ * NULL then. */
+static wane_status parse_cut(const char *json, size_t length, const char *path,
+                             wane_tokenizer **out, wane_err *e)
+{
+    vocab_lists lists;
+    json_t *root = NULL;
+    bool cut;
+    wane_status s = lists_cut(json, length, &lists, &cut, e);
+    if (s || !cut) return s;
+    s = wane_json_parse(lists.rest, lists.rest_length, path, &root, e);
+    if (!s) {
+        const json_t *model = json_object_get(root, "model");
+        const json_t *entries = json_object_get(model, "vocab"),
+                     *merges = json_object_get(model, "merges");
+        if (json_is_object(entries) && !json_object_size(entries) && json_is_array(merges) &&
+            !json_array_size(merges))
+            s = build(root, &lists, path, out, e);
+        json_decref(root);
+    }
+    lists_free(&lists);
+    return s == WANE_EOOM ? s : WANE_OK;
+}
+
 wane_status wane_tokenizer_parse(const char *json, size_t length, const char *path,
                                  wane_tokenizer **out, wane_err *e)
 {
     json_t *root;
     *out = NULL;
-    wane_status s = wane_json_parse(json, length, path, &root, e);
+    wane_status s = parse_cut(json, length, path, out, e);
+    if (s || *out) return s;
+    s = wane_json_parse(json, length, path, &root, e);
     if (s) return s;
-    s = build(root, path, out, e);
+    s = build(root, NULL, path, out, e);
     json_decref(root);
     return s;
 }
@@ -58,19 +86,18 @@ wane_status wane_tokenizer_parse(const char *json, size_t length, const char *pa
 wane_status wane_tokenizer_load(const char *path, wane_tokenizer **out, wane_err *e)
 {
     static const char name[] = "/tokenizer.json";
-    char file[PATH_MAX];
+    char file[PATH_MAX], *text = NULL;
+    size_t length;
     struct stat about;
-    json_t *root;
     *out = NULL;
     if (!stat(path, &about) && S_ISDIR(about.st_mode) &&
         strlen(path) + sizeof name <= sizeof file) {
         strcpy(stpcpy(file, path), name);
         path = file;
     }
-    wane_status s = wane_json_load(path, FILE_MOST, &root, e);
-    if (s) return s;
-    s = build(root, path, out, e);
-    json_decref(root);
+    wane_status s = wane_file_read_all(path, FILE_MOST, &text, &length, e);
+    if (!s) s = wane_tokenizer_parse(text, length, path, out, e);
+    free(text);
     return s;
 }
 

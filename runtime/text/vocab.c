@@ -29,6 +29,11 @@ wane_status vocab_refuse(const vocab_source *from, wane_status s, const char *fo
     return s;
 }
 
+enum {
+    BLOCK = 64, /* merges looked up at once */
+    AHEAD = 16  /* tokens whose slots are on their way */
+};
+
 static wane_status no_memory(wane_err *e)
 {
     return wane_fail(e, WANE_EOOM, "no memory for the tables of a tokenizer");
@@ -68,15 +73,20 @@ static int32_t *new_slots(size_t count, uint32_t *mask)
     return table;
 }
 
-int32_t vocab_find(const vocab *v, const char *content, size_t length)
+static int32_t find_hashed(const vocab *v, uint64_t h, const char *content, size_t length)
 {
-    for (uint32_t i = (uint32_t)hash(v, content, length);; i++) {
+    for (uint32_t i = (uint32_t)h;; i++) {
         int32_t id = v->by_content[i & v->content_mask];
         if (id < 0) return -1;
         const vocab_token *t = &v->tokens[id];
         if (t->content_length == length && !memcmp(v->pool.data + t->content, content, length))
             return id;
     }
+}
+
+int32_t vocab_find(const vocab *v, const char *content, size_t length)
+{
+    return find_hashed(v, hash(v, content, length), content, length);
 }
 
 int32_t vocab_find_bytes(const vocab *v, const unsigned char *bytes, size_t length)
@@ -90,6 +100,24 @@ int32_t vocab_find_bytes(const vocab *v, const unsigned char *bytes, size_t leng
     }
 }
 
+/* Puts a token under its content, whose hash is h; false where another has that content. */
+static bool put_content(vocab *v, int32_t id, uint64_t h)
+{
+    const vocab_token *t = &v->tokens[id];
+    const unsigned char *content = v->pool.data + t->content;
+    uint32_t i = (uint32_t)h;
+    for (;; i++) {
+        int32_t other = v->by_content[i & v->content_mask];
+        if (other < 0) break;
+        const vocab_token *o = &v->tokens[other];
+        if (o->content_length == t->content_length &&
+            !memcmp(v->pool.data + o->content, content, t->content_length))
+            return false;
+    }
+    v->by_content[i & v->content_mask] = id;
+    return true;
+}
+
 static void put_slot(int32_t *table, uint32_t mask, uint64_t h, int32_t id)
 {
     uint32_t i = (uint32_t)h;
@@ -97,9 +125,10 @@ static void put_slot(int32_t *table, uint32_t mask, uint64_t h, int32_t id)
     table[i & mask] = id;
 }
 
-/* Stores content and bytes; *alphabet says whether every character stands for a byte. */
-static wane_status store(vocab *v, const char *content, size_t length, int32_t id, bool *alphabet,
-                         wane_err *e)
+/* Stores content, whose hash is h, and bytes; *alphabet says whether every character stands for a
+ * byte. */
+static wane_status store(vocab *v, const char *content, size_t length, uint64_t h, int32_t id,
+                         bool *alphabet, wane_err *e)
 {
     const unsigned char *p = (const unsigned char *)content;
     vocab_token *t = &v->tokens[id];
@@ -123,19 +152,34 @@ static wane_status store(vocab *v, const char *content, size_t length, int32_t i
     t->bytes = same ? t->content : t->content + (uint32_t)length;
     t->bytes_length = (uint32_t)(same ? length : n);
     v->pool.length += same ? length : length + n;
-    put_slot(v->by_content, v->content_mask, hash(v, content, length), id);
-    return WANE_OK;
+    if (put_content(v, id, h)) return WANE_OK;
+    return wane_fail(e, WANE_EFORMAT, "a token is there twice");
 }
 
 wane_status vocab_add(vocab *v, const char *content, size_t length, int32_t id, wane_err *e)
 {
     bool alphabet;
-    wane_status s = store(v, content, length, id, &alphabet, e);
+    wane_status s = store(v, content, length, hash(v, content, length), id, &alphabet, e);
     if (!s) v->tokens[id].flags |= TOKEN_ADDED;
     return s;
 }
 
-static wane_status check_model(const json_t *model, const vocab_source *from)
+static wane_status check_entry(const char *content, size_t length, const json_t *value,
+                               const vocab_source *from)
+{
+    char shown[96];
+    wane_escape(shown, sizeof shown, content, length);
+    json_int_t id = json_integer_value(value);
+    if (!json_is_integer(value) || id < 0 || id >= VOCAB_IDS)
+        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\": its id is not 0 to %d", shown,
+                            VOCAB_IDS - 1);
+    if (length > VOCAB_TOKEN)
+        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\" is %zu bytes long; at most %d", shown,
+                            length, VOCAB_TOKEN);
+    return WANE_OK;
+}
+
+wane_status vocab_check(const json_t *model, const vocab_source *from)
 {
     static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const json_t *type = json_object_get(model, "type");
@@ -164,34 +208,38 @@ static wane_status check_model(const json_t *model, const vocab_source *from)
         return vocab_refuse(from, WANE_EFORMAT, "the model has no \"vocab\" object");
     if (!json_is_array(json_object_get(model, "merges")))
         return vocab_refuse(from, WANE_EFORMAT, "the model has no \"merges\" list");
-    return WANE_OK;
-}
-
-static wane_status check_entry(const char *content, size_t length, const json_t *value,
-                               const vocab_source *from)
-{
-    char shown[96];
-    wane_escape(shown, sizeof shown, content, length);
-    json_int_t id = json_integer_value(value);
-    if (!json_is_integer(value) || id < 0 || id >= VOCAB_IDS)
-        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\": its id is not 0 to %d", shown,
-                            VOCAB_IDS - 1);
-    if (length > VOCAB_TOKEN)
-        return vocab_refuse(from, WANE_EFORMAT, "token \"%s\" is %zu bytes long; at most %d", shown,
-                            length, VOCAB_TOKEN);
-    return WANE_OK;
-}
-
-static wane_status load_tokens(vocab *v, json_t *entries, const vocab_source *from)
-{
+    json_t *entries = json_object_get(model, "vocab"), *value;
     const char *content;
     size_t length;
-    json_t *value;
-    bool alphabet;
-    for (int i = 0; i < 256; i++) v->byte_id[i] = -1;
     json_object_keylen_foreach(entries, content, length, value)
     {
-        int32_t id = (int32_t)json_integer_value(value);
+        wane_status s = check_entry(content, length, value, from);
+        if (s) return s;
+    }
+    return WANE_OK;
+}
+
+/* The hash of an entry, and a word to the memory that its slot will be needed. */
+static uint64_t hash_entry(const vocab *v, const vocab_entry *entry)
+{
+    uint64_t h = hash(v, entry->content, entry->length);
+    __builtin_prefetch(&v->by_content[h & v->content_mask], 1);
+    return h;
+}
+
+static wane_status load_tokens(vocab *v, const vocab_lists *lists, const vocab_source *from)
+{
+    bool alphabet;
+    uint64_t h[AHEAD];
+    for (int i = 0; i < 256; i++) v->byte_id[i] = -1;
+    for (size_t i = 0; i < AHEAD && i < lists->n_entries; i++)
+        h[i] = hash_entry(v, &lists->entries[i]);
+    for (size_t i = 0; i < lists->n_entries; i++) {
+        uint64_t own = h[i % AHEAD];
+        if (i + AHEAD < lists->n_entries) h[i % AHEAD] = hash_entry(v, &lists->entries[i + AHEAD]);
+        const char *content = lists->entries[i].content;
+        size_t length = lists->entries[i].length;
+        int32_t id = lists->entries[i].id;
         vocab_token *t = &v->tokens[id];
         if (t->flags) {
             char one[96], two[96];
@@ -200,7 +248,7 @@ static wane_status load_tokens(vocab *v, json_t *entries, const vocab_source *fr
                 wane_escape(one, sizeof one, (char *)v->pool.data + t->content, t->content_length),
                 wane_escape(two, sizeof two, content, length), (int)id);
         }
-        wane_status s = store(v, content, length, id, &alphabet, from->e);
+        wane_status s = store(v, content, length, own, id, &alphabet, from->e);
         if (s) return s;
         if (!alphabet) continue;
         if (t->bytes_length > v->longest) v->longest = t->bytes_length;
@@ -217,94 +265,128 @@ static wane_status load_tokens(vocab *v, json_t *entries, const vocab_source *fr
     return WANE_OK;
 }
 
-/* The two halves of a merge in either spelling; false where it is neither. */
-static bool halves(const json_t *merge, const char *half[2], size_t length[2])
+/* Whether token `id` is the two halves. */
+static bool is_joined(const vocab *v, int32_t id, const vocab_halves *m)
 {
-    if (json_is_string(merge)) {
-        const char *text = json_string_value(merge);
-        size_t all = json_string_length(merge);
-        const char *space = memchr(text, ' ', all);
-        if (!space || memchr(space + 1, ' ', all - (size_t)(space + 1 - text))) return false;
-        half[0] = text, length[0] = (size_t)(space - text);
-        half[1] = space + 1, length[1] = all - length[0] - 1;
-        return true;
-    }
-    if (!json_is_array(merge) || json_array_size(merge) != 2) return false;
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *item = json_array_get(merge, i);
-        if (!json_is_string(item)) return false;
-        half[i] = json_string_value(item);
-        length[i] = json_string_length(item);
-    }
-    return true;
+    if (id < 0 || id >= v->size || !v->tokens[id].flags) return false;
+    const vocab_token *t = &v->tokens[id];
+    const unsigned char *content = v->pool.data + t->content;
+    return t->content_length == (size_t)m->length[0] + m->length[1] &&
+           !memcmp(content, m->half[0], m->length[0]) &&
+           !memcmp(content + m->length[0], m->half[1], m->length[1]);
 }
 
-static wane_status load_merges(vocab *v, const json_t *merges, const vocab_source *from)
+/* What a merge gives: mostly the token of the merge before, or the one after it. */
+static wane_status find_joined(const vocab *v, const vocab_halves *m, int32_t before,
+                               wane_buffer *joined, int32_t *id, wane_err *e)
 {
-    size_t count = json_array_size(merges), slots = 16;
+    for (*id = before; *id <= before + 1; ++*id)
+        if (is_joined(v, *id, m)) return WANE_OK;
+    joined->length = 0;
+    wane_status s = wane_buffer_add(joined, m->half[0], m->length[0], e);
+    if (!s) s = wane_buffer_add(joined, m->half[1], m->length[1], e);
+    if (!s) *id = vocab_find(v, joined->data ? (char *)joined->data : "", joined->length);
+    return s;
+}
+
+/* Looks up the halves of a block of merges: memory is asked for everything before anything is
+ * waited for, since a vocabulary is larger than a cache. */
+static void find_halves(const vocab *v, const vocab_halves *m, size_t n, int32_t (*id)[3])
+{
+    uint64_t h[BLOCK][2];
+    for (size_t i = 0; i < 2 * n; i++) {
+        h[i / 2][i % 2] = hash(v, m[i / 2].half[i % 2], m[i / 2].length[i % 2]);
+        __builtin_prefetch(&v->by_content[h[i / 2][i % 2] & v->content_mask]);
+    }
+    for (size_t i = 0; i < 2 * n; i++) {
+        int32_t first = v->by_content[h[i / 2][i % 2] & v->content_mask];
+        if (first >= 0) __builtin_prefetch(&v->tokens[first]);
+    }
+    for (size_t i = 0; i < 2 * n; i++) {
+        int32_t first = v->by_content[h[i / 2][i % 2] & v->content_mask];
+        if (first >= 0) __builtin_prefetch(v->pool.data + v->tokens[first].content);
+    }
+    for (size_t i = 0; i < 2 * n; i++)
+        id[i / 2][i % 2] =
+            find_hashed(v, h[i / 2][i % 2], m[i / 2].half[i % 2], m[i / 2].length[i % 2]);
+}
+
+static uint64_t pair_of(const int32_t *id)
+{
+    return (uint64_t)(uint32_t)id[0] << 32 | (uint32_t)id[1];
+}
+
+static void put_merge(vocab *v, const int32_t *id, size_t rank)
+{
+    uint64_t pair = pair_of(id);
+    uint32_t at = (uint32_t)vocab_mix(pair ^ v->seed);
+    while (v->merges[at & v->merge_mask].pair != UINT64_MAX &&
+           v->merges[at & v->merge_mask].pair != pair)
+        at++;
+    v->merges[at & v->merge_mask] = (vocab_merge){pair, (uint32_t)rank, (uint32_t)id[2]};
+}
+
+static wane_status refuse_merge(const vocab_halves *m, size_t rank, const int32_t *id,
+                                const vocab_source *from)
+{
+    char one[96], two[96];
+    return vocab_refuse(from, WANE_EFORMAT,
+                        "merge %zu, \"%s\" with \"%s\": %s not in the vocabulary", rank,
+                        wane_escape(one, sizeof one, m->half[0], m->length[0]),
+                        wane_escape(two, sizeof two, m->half[1], m->length[1]),
+                        id[0] < 0 || !m->length[0]   ? "the first is"
+                        : id[1] < 0 || !m->length[1] ? "the second is"
+                                                     : "the result is");
+}
+
+/* n merges from rank `first` on; *before is what the one before them gave. */
+static wane_status load_block(vocab *v, const vocab_halves *m, size_t n, size_t first,
+                              int32_t *before, wane_buffer *joined, const vocab_source *from)
+{
+    int32_t id[BLOCK][3];
+    find_halves(v, m, n, id);
+    for (size_t i = 0; i < n; i++) {
+        wane_status s = find_joined(v, &m[i], *before, joined, &id[i][2], from->e);
+        if (s) return s;
+        if (id[i][0] < 0 || id[i][1] < 0 || id[i][2] < 0 || !m[i].length[0] || !m[i].length[1])
+            return refuse_merge(&m[i], first + i, id[i], from);
+        *before = id[i][2];
+        __builtin_prefetch(&v->merges[vocab_mix(pair_of(id[i]) ^ v->seed) & v->merge_mask], 1);
+    }
+    for (size_t i = 0; i < n; i++) put_merge(v, id[i], first + i);
+    return WANE_OK;
+}
+
+static wane_status load_merges(vocab *v, const vocab_lists *lists, const vocab_source *from)
+{
+    size_t count = lists->n_merges, slots = 16;
     wane_buffer joined = {0};
     wane_status s = WANE_OK;
+    int32_t before = -1;
     while (slots < count + count / 2) slots *= 2;
     v->merges = malloc(slots * sizeof *v->merges);
     if (!v->merges) return no_memory(from->e);
     memset(v->merges, 0xff, slots * sizeof *v->merges);
     v->merge_mask = (uint32_t)slots - 1;
     v->n_merges = (uint32_t)count;
-    for (size_t i = 0; i < count && !s; i++) {
-        const char *half[2] = {0};
-        size_t length[2] = {0};
-        char one[96], two[96];
-        int32_t id[3];
-        if (!halves(json_array_get(merges, i), half, length)) {
-            s = vocab_refuse(from, WANE_EFORMAT, "merge %zu is neither \"a b\" nor [\"a\", \"b\"]",
-                             i);
-            break;
-        }
-        joined.length = 0;
-        s = wane_buffer_add(&joined, half[0], length[0], from->e);
-        if (!s) s = wane_buffer_add(&joined, half[1], length[1], from->e);
-        if (s) break;
-        id[0] = vocab_find(v, half[0], length[0]);
-        id[1] = vocab_find(v, half[1], length[1]);
-        id[2] = vocab_find(v, joined.data ? (char *)joined.data : "", joined.length);
-        if (id[0] < 0 || id[1] < 0 || id[2] < 0 || !length[0] || !length[1]) {
-            s = vocab_refuse(from, WANE_EFORMAT,
-                             "merge %zu, \"%s\" with \"%s\": %s not in the vocabulary", i,
-                             wane_escape(one, sizeof one, half[0], length[0]),
-                             wane_escape(two, sizeof two, half[1], length[1]),
-                             id[0] < 0 || !length[0]   ? "the first is"
-                             : id[1] < 0 || !length[1] ? "the second is"
-                                                       : "the result is");
-            break;
-        }
-        uint64_t pair = (uint64_t)(uint32_t)id[0] << 32 | (uint32_t)id[1];
-        uint32_t at = (uint32_t)vocab_mix(pair ^ v->seed);
-        while (v->merges[at & v->merge_mask].pair != UINT64_MAX &&
-               v->merges[at & v->merge_mask].pair != pair)
-            at++;
-        v->merges[at & v->merge_mask] = (vocab_merge){pair, (uint32_t)i, (uint32_t)id[2]};
-    }
+    for (size_t i = 0; i < count && !s; i += BLOCK)
+        s = load_block(v, &lists->merges[i], count - i < BLOCK ? count - i : BLOCK, i, &before,
+                       &joined, from);
+    if (!s && lists->odd_merge)
+        s = vocab_refuse(from, WANE_EFORMAT, "merge %zu is neither \"a b\" nor [\"a\", \"b\"]",
+                         count);
     free(joined.data);
     return s;
 }
 
-wane_status vocab_load(vocab *v, const json_t *model, size_t added, int64_t highest,
-                       const vocab_source *from)
+wane_status vocab_load(vocab *v, const json_t *model, const vocab_lists *lists, size_t added,
+                       int64_t highest, const vocab_source *from)
 {
-    const char *content;
-    size_t length;
-    json_t *value;
-    wane_status s = check_model(model, from);
-    if (s) return s;
-    json_t *entries = json_object_get(model, "vocab");
-    size_t count = json_object_size(entries);
+    size_t count = lists->n_entries;
     if (count > VOCAB_IDS)
         return vocab_refuse(from, WANE_EFORMAT, "%zu tokens; at most %d", count, VOCAB_IDS);
-    json_object_keylen_foreach(entries, content, length, value)
-    {
-        if ((s = check_entry(content, length, value, from))) return s;
-        if (json_integer_value(value) > highest) highest = json_integer_value(value);
-    }
+    for (size_t i = 0; i < count; i++)
+        if (lists->entries[i].id > highest) highest = lists->entries[i].id;
     v->size = (int32_t)highest + 1;
     v->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) v->seed = 1;
@@ -313,8 +395,8 @@ wane_status vocab_load(vocab *v, const json_t *model, size_t added, int64_t high
     if (v->ignore_merges) v->by_bytes = new_slots(count, &v->bytes_mask);
     if (!v->tokens || !v->by_content || (v->ignore_merges && !v->by_bytes))
         return no_memory(from->e);
-    s = load_tokens(v, entries, from);
-    return s ? s : load_merges(v, json_object_get(model, "merges"), from);
+    wane_status s = load_tokens(v, lists, from);
+    return s ? s : load_merges(v, lists, from);
 }
 
 void vocab_clear(vocab *v)

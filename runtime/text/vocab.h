@@ -2,7 +2,7 @@
 #ifndef WANE_TEXT_VOCAB_H
 #define WANE_TEXT_VOCAB_H
 
-#include "runtime/base/json.h"
+#include "runtime/text/lists.h"
 #include "runtime/text/unicode.h"
 
 enum {
@@ -49,10 +49,13 @@ typedef struct {
 wane_status vocab_refuse(const vocab_source *from, wane_status s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Reads "model" and makes room for `added` more tokens with ids up to highest (-1: none). v is {0}
- * before; clear it also after a failure. */
-wane_status vocab_load(vocab *v, const json_t *model, size_t added, int64_t highest,
-                       const vocab_source *from);
+/* Checks "model"; its two long parts only where they are not in lists. */
+wane_status vocab_check(const json_t *model, const vocab_source *from);
+
+/* Fills v from a checked model and its lists, and makes room for `added` more tokens with ids up to
+ * highest (-1: none). v is {0} before; clear it also after a failure. */
+wane_status vocab_load(vocab *v, const json_t *model, const vocab_lists *lists, size_t added,
+                       int64_t highest, const vocab_source *from);
 void vocab_clear(vocab *v);
 
 /* Adds a token beside the model's; its id is free and below v->size. */

@@ -28,6 +28,7 @@ static const struct {
     {"stored", test_stored},
     {"generate", test_generate},
     {"parquet", test_parquet},
+    {"lists", test_lists},
     {"tokenizer", test_tokenizer},
     {"hub", test_hub},
     {"device", test_device_group},
