@@ -93,6 +93,8 @@ local function look_at_files(page)
   end
 end
 
+local function note(page, format, ...) page.warnings[#page.warnings + 1] = format:format(...) end
+
 -- A text as it comes back, where that is not as it went in.
 local function changed(tokenizer, text)
   local back = tokenizer:decode(tokenizer:encode(text))
@@ -114,7 +116,7 @@ local function check_ids(page, tokenizer, path)
   for _, name in ipairs { "bos", "pad" } do
     local id = model[name]
     if id and not tokenizer:token(id) then
-      page.warnings[#page.warnings + 1] = ("%s_token_id %d is the id of no token"):format(name, id)
+      note(page, "%s_token_id %d is the id of no token", name, id)
     end
   end
 end
@@ -148,6 +150,33 @@ end
 
 local QUESTION <const> = "Why does the moon wane?"
 
+-- Special tokens that the template is told of, and whether they are what they seem.
+local function note_tokens(page, variables, tokenizer)
+  local ends = {}
+  for _, id in ipairs(page.model.eos or {}) do ends[id] = true end
+  for _, name in ipairs { "bos_token", "eos_token", "pad_token", "unk_token" } do
+    local text = variables[name]
+    local id = text and tokenizer:id(text)
+    if text and not id then
+      note(page, "%s %s of tokenizer_config.json is no token of tokenizer.json", name, fingerprint.shown(text))
+    elseif name == "eos_token" and id and next(ends) and not ends[id] then
+      note(page, "eos_token %s of tokenizer_config.json does not end answers: these end at %s", fingerprint.shown(text),
+        table.concat(page.model.eos, ", "))
+    end
+  end
+end
+
+-- Marks of a template that the tokenizer would take to pieces.
+local function note_marks(page, text, tokenizer)
+  local seen = {}
+  for mark in text:gmatch "<|[%w_%-]+|>" do
+    if not seen[mark] and not tokenizer:id(mark) then
+      note(page, "the chat template writes %s, which is no token of tokenizer.json", mark)
+    end
+    seen[mark] = true
+  end
+end
+
 -- Renders one question as the model's own template puts it.
 local function look_at_template(page, dir, tokenizer)
   local chat = require "wane.chat"
@@ -159,6 +188,7 @@ local function look_at_template(page, dir, tokenizer)
     add_error(page, "template", found)
     return settle(page, "template")
   end
+  if tokenizer then note_tokens(page, found.variables, tokenizer) end
   local rendered, text = pcall(chat.render, found, { { role = "user", content = QUESTION } },
     { add_generation_prompt = true })
   if not rendered then
@@ -168,6 +198,7 @@ local function look_at_template(page, dir, tokenizer)
       fingerprint.shown(dir)), { path = dir })
   else
     page.template = { text = text, tokens = tokenizer and #tokenizer:encode(text) or nil }
+    if tokenizer then note_marks(page, text, tokenizer) end
   end
   settle(page, "template", page.template and ("a question becomes %s"):format(page.template.tokens
     and plural(page.template.tokens, "token") or plural(#page.template.text, "byte")))

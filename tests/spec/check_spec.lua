@@ -367,6 +367,34 @@ describe("the chat template", function()
   end)
 end)
 
+describe("what does no harm, and may surprise,", function()
+  local function noted(page, text)
+    for _, warning in ipairs(page.warnings) do
+      if warning:find(text, 1, true) then return true end
+    end
+    error(("no %q among: %s"):format(text, table.concat(page.warnings, "; ")), 2)
+  end
+
+  it("is noted: tokens that are none, and an end that does not end", function()
+    local dir <close> = lune {
+      ["tokenizer_config.json"] = json(function(t) t.eos_token, t.bos_token = "<|none|>", "a" end),
+      ["config.json"] = json(function(c) c.pad_token_id = 1023 end),
+      ["chat_template.jinja"] = function(text) return "<|begin_of_all|>" .. text end,
+    }
+    local page = wane.check(dir.path)
+    assert.is_true(page.fine)
+    noted(page, "eos_token <|none|> of tokenizer_config.json is no token of tokenizer.json")
+    noted(page, "the chat template writes <|begin_of_all|>, which is no token of tokenizer.json")
+    local other <close> = lune { ["tokenizer_config.json"] = json(function(t) t.eos_token = "a" end) }
+    noted(wane.check(other.path), "eos_token a of tokenizer_config.json does not end answers: these end at 1021")
+  end)
+
+  it("is noted: code, and a file beside the index", function()
+    local dir <close> = lune { ["config.json"] = json(function(c) c.auto_map = { AutoModel = "x.Y" } end) }
+    noted(wane.check(dir.path), "auto_map")
+  end)
+end)
+
 describe("hashes", function()
   local function sums(dir)
     local lines = {}
@@ -445,12 +473,20 @@ describe("hashes", function()
   it("are git's own", function()
     local dir <close> = families.folder()
     local path = dir.path .. "/x"
-    for _, text in ipairs { "", "hello\n", ("a"):rep(55), ("a"):rep(64), ("abc"):rep(1000000) } do
+    local all = {}
+    local function hash(text)
       core.files.write(path, text)
-      assert.equal(process.run(("git hash-object %s"):format(path)).out:match "%x+", core.check.git_hash(path))
+      return core.check.git_hash(path)
     end
-    core.files.write(path, "")
-    assert.equal("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", core.check.git_hash(path))
+    assert.equal("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", hash "")
+    assert.equal("ce013625030ba8dba906f756967f9e9ca394464a", hash "hello\n")
+    assert.equal("b8f7d03633530d2c3d2874e2b8dd05ddcf7567bf", hash(("abc"):rep(1000000)))
+    for n = 0, 199 do all[n + 1] = hash(("a"):rep(n)) .. "\n" end -- every way to fill a block; by Python's hashlib
+    assert.equal("8e6b993a624b16b22059388461d39729e27bf653b09a8ff9dce55269c846812d",
+      core.files.sha256(table.concat(all)))
+    local ok, err = pcall(core.check.git_hash, dir.path .. "/none")
+    assert.is_false(ok)
+    assert.equal("io", err.code)
   end)
 end)
 
