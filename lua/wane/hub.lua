@@ -238,9 +238,9 @@ local function check_room(id, dir, files)
   local free = core.system.disk_free(standing(dir))
   if not free or needed * SPARE <= free then return end
   local size = core.device.format_bytes
-  refuse("io", id, ("%s to fetch, %s free in %s; make room, or name another folder with HF_HOME or --to"):format(
-    size(needed), size(free), standing(dir)),
-    { requested = math.ceil(needed * SPARE), free = free, path = dir })
+  local wanted = math.ceil(needed * SPARE)
+  refuse("io", id, ("%s needed to fetch it, %s free in %s; make room, or name another folder with HF_HOME or --to")
+    :format(size(wanted), size(free), standing(dir)), { requested = wanted, free = free, path = dir })
 end
 
 -- what client:add takes, for a file of a listing

@@ -6,6 +6,7 @@ local core = require "wane.core"
 local compare = require "wane.compare"
 local evaluate = require "wane.evaluate"
 local fingerprint = require "wane.fingerprint"
+local hub = require "wane.hub"
 local ledger = require "wane.ledger"
 local methods = require "wane.methods"
 local options = require "wane.options"
@@ -150,13 +151,15 @@ end
 
 -- A model and all that is made of it. Once something does not fit, the rest is not tried.
 local function run_model(o, source, run)
-  local ok, source_hash = pcall(fingerprint.of_dir, source)
+  local found, folder = pcall(hub.folder, source)
+  local dir = found and folder or source
+  local ok, source_hash = pcall(fingerprint.of_dir, dir)
   if not ok then source_hash = tostring(source_hash) end -- the load that follows says what is wrong
-  local outcome, baseline = get_cell(o, { source = source, name = study.folder(source), source_hash = source_hash })
+  local outcome, baseline = get_cell(o, { source = dir, name = study.folder(source), source_hash = source_hash })
   note(run, outcome, baseline)
   local short = outcome.status == "oom" and outcome.name
   for _, plan in ipairs(o.plans) do
-    local cell = { source = source, plan = plan, name = study.folder(source, plan), source_hash = source_hash }
+    local cell = { source = dir, plan = plan, name = study.folder(source, plan), source_hash = source_hash }
     if short then
       skip(run, cell, short .. " did not fit")
     else

@@ -43,10 +43,10 @@ wane_status wane_blob_new(wane_blob *b, const wane_hub_file *f, wane_err *e)
     b->sidecar = malloc(room);
     if (b->sidecar) snprintf(b->sidecar, room, "%s.etag", f->partial);
     b->digest = EVP_MD_CTX_new();
-    bool kept = keep(&b->f.url, f->url) & keep(&b->f.name, f->name) & keep(&b->f.hash, f->hash) &
-                keep(&b->f.path, f->path) & keep(&b->f.partial, f->partial) &
-                keep(&b->f.lock, f->lock) & keep(&b->f.copy, f->copy) & keep(&b->f.link, f->link) &
-                keep(&b->f.target, f->target);
+    bool kept = keep(&b->f.url, f->url) && keep(&b->f.name, f->name) && keep(&b->f.hash, f->hash) &&
+                keep(&b->f.path, f->path) && keep(&b->f.partial, f->partial) &&
+                keep(&b->f.lock, f->lock) && keep(&b->f.copy, f->copy) &&
+                keep(&b->f.link, f->link) && keep(&b->f.target, f->target);
     if (kept && b->sidecar && b->digest) return WANE_OK;
     wane_blob_free(b);
     return no_memory(e);
