@@ -24,8 +24,8 @@ static inline bool wane_products_fit(const wane_products *p)
     if (p->gated && p->part[1].y.cols != m) return false;
     if (p->residual.data && (p->residual.rows != n || p->residual.cols != m)) return false;
     extra += p->residual.data ? m : 0;
-    return !extra || (p->room.data && p->room.dtype == p->x.dtype && p->room.rows >= n &&
-                      p->room.cols >= extra && p->room.stride == p->room.cols);
+    return !extra || (p->room.data && p->room.rows >= n && p->room.cols >= extra &&
+                      p->room.stride == p->room.cols);
 }
 
 /* The next n by cols of the room, which starts `at` elements in. */
@@ -74,6 +74,7 @@ static inline bool wane_heads_fit(const wane_heads *h)
            h->v.cols == h->k.cols && h->k.rows == n && h->v.rows == n &&
            h->keys.cols == h->k.cols && h->values.cols == h->k.cols &&
            h->values.rows == h->keys.rows && h->position.rows == n && h->row.rows == n &&
+           h->turned.rows == n && h->turned.cols == h->q.cols &&
            (!h->q_gain.data ||
             (h->q_gain.cols == d && h->q_gain.rows == 1 && h->q.stride == h->q.cols)) &&
            (!h->k_gain.data ||
@@ -98,7 +99,8 @@ static inline wane_status wane_heads_by_slots(const wane_kernels *k, wane_dev *d
     if (!s) s = k->rope(d, h->k, h->position, h->frequency, 1.0f);
     if (!s) s = k->store(d, h->keys, h->k, h->row);
     if (!s) s = k->store(d, h->values, h->v, h->row);
-    return s;
+    if (s || h->turned.data == h->q.data) return s;
+    return k->convert(d, h->turned, h->q);
 }
 
 #endif

@@ -104,19 +104,35 @@ typedef struct {
     bool gated;        /* of two parts of one shape: the first's y = silu(first) * second; the second's
                           y is scratch */
     wane_mat residual; /* (n,m), is added to the only part or the gated pair; may be its y; may be none */
-    wane_mat room;     /* of x's dtype, n rows, k columns where there is a gain and m more where there is
-                          a residual; stride = cols; scratch */
+    wane_mat room;     /* n rows, k columns where there is a gain and m more where there is a residual, of
+                          the type in which these are to be read again; stride = cols; scratch */
 } wane_products;
 
 /* From the products of a layer's input to attention: heads of q and k (n, h*d) go through rmsnorm
  * with gains (1,d), may be none, and are rotated; then k and v (n, kv_heads*d) are stored. */
 typedef struct {
-    wane_mat q, k, v; /* q in place; k and v are scratch afterwards */
+    wane_mat q, k, v; /* scratch afterwards */
+    wane_mat turned;  /* (n, h*d), any float type: what becomes of q; may be q */
     wane_mat q_gain, k_gain;
     float eps;
     wane_mat position, frequency; /* as rope has them, with scale 1 */
     wane_mat keys, values, row;   /* pools, and for each token its row there, I32 (n,1) */
 } wane_heads;
+
+/* Texts that grow by a token a step, without the host between two steps. Row i of a step is text i, run i its own: one
+ * query. left[i] steps are to come, the one just computed among them; at 0 a text stands still: its steps go on, and
+ * change nothing. Else what was found becomes the token of the next step, one position on, and what was the text's own
+ * row in the pools becomes the end of its spans. */
+typedef struct {
+    wane_mat found;              /* I32 (n,1) by argmax; below 0 it is a text's last */
+    wane_mat ids, position, row; /* I32 (n,1) of the step that was, then of the next */
+    wane_mat left;               /* I32 (n,1), at most s */
+    wane_mat said;               /* I32 (n,s): with l steps left, what is found goes to column l-1 ... */
+    wane_mat rows;               /* I32 (n,s): ... and its row in the pools is that of column l-2 */
+    wane_mat stop;               /* I32 (1,any): ids that are a text's last; may be none */
+    wane_run *runs;              /* device memory; n, each with room for one span more a step */
+    wane_span *spans;            /* device memory */
+} wane_growth;
 
 typedef struct {
     const wane_run *runs;   /* device memory */
@@ -246,6 +262,7 @@ typedef struct wane_kernels {
     wane_status (*silu_mul)(wane_dev *, wane_mat y, wane_mat gate, wane_mat up); /* y may be gate */
     wane_status (*take_rows)(wane_dev *, wane_mat y, wane_mat x, wane_mat row); /* y[i] = x[row[i]] */
     wane_status (*argmax)(wane_dev *, wane_mat ids, wane_mat x); /* I32 (n,1); the lowest of equals; -1 for NaN */
+    wane_status (*advance)(wane_dev *, const wane_growth *);
     wane_status (*log_prob)(wane_dev *, wane_mat y, wane_mat logits,
                             wane_mat ids); /* F32 (n,1) log softmax at ids */
     wane_status (*divergence)(wane_dev *, wane_mat y, wane_mat p,

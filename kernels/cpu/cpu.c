@@ -272,6 +272,7 @@ static const wane_kernels table = {
     .silu_mul = cpu_silu_mul,
     .take_rows = cpu_take_rows,
     .argmax = cpu_argmax,
+    .advance = cpu_advance,
     .log_prob = cpu_log_prob,
     .divergence = cpu_divergence,
 };

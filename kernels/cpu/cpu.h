@@ -289,6 +289,7 @@ wane_status cpu_attend(wane_dev *, wane_mat y, wane_mat q, wane_mat keys, wane_m
                        const wane_attention *);
 wane_status cpu_silu_mul(wane_dev *, wane_mat y, wane_mat gate, wane_mat up);
 wane_status cpu_take_rows(wane_dev *, wane_mat y, wane_mat x, wane_mat row);
+wane_status cpu_advance(wane_dev *, const wane_growth *);
 wane_status cpu_argmax(wane_dev *, wane_mat ids, wane_mat x);
 wane_status cpu_log_prob(wane_dev *, wane_mat y, wane_mat logits, wane_mat ids);
 wane_status cpu_divergence(wane_dev *, wane_mat y, wane_mat p, wane_mat q);

@@ -1,5 +1,6 @@
 /* transformer.c - the row by row operations of a decoder: embed, rmsnorm, rope, store, silu_mul,
- * take_rows. A row is converted to float32 piece by piece and rounded once, on the way out. */
+ * take_rows, advance. A row is converted to float32 piece by piece and rounded once, on the way
+ * out. */
 #include "kernels/cpu/cpu.h"
 
 static bool is_large(wane_mat a)
@@ -127,6 +128,47 @@ wane_status cpu_silu_mul(wane_dev *d, wane_mat y, wane_mat gate, wane_mat up)
         d->loops->load(b, cpu_at(up, row, col), up.dtype, n);
         d->loops->silu_mul(a, a, b, n);
         d->loops->store(cpu_at(y, row, col), a, y.dtype, n);
+    }
+    return WANE_OK;
+}
+
+static int32_t *entry(wane_mat a, int64_t i, int64_t j)
+{
+    return (int32_t *)cpu_at(a, i, j);
+}
+
+/* The run sees one row more, at the end of its spans. */
+static void lengthen(wane_run *run, wane_span *spans, int32_t row)
+{
+    wane_span *last = run->n_spans ? &spans[run->span + run->n_spans - 1] : NULL;
+    if (last && last->row + last->count == row)
+        last->count++;
+    else
+        spans[run->span + run->n_spans++] = (wane_span){row, 1};
+}
+
+wane_status cpu_advance(wane_dev *d, const wane_growth *g)
+{
+    int64_t n = g->found.rows, most = g->said.cols;
+    (void)d;
+    if (!cpu_is(g->found, WANE_I32, n, 1) || !cpu_is(g->ids, WANE_I32, n, 1) ||
+        !cpu_is(g->position, WANE_I32, n, 1) || !cpu_is(g->row, WANE_I32, n, 1) ||
+        !cpu_is(g->left, WANE_I32, n, 1) || !cpu_is(g->said, WANE_I32, n, most) ||
+        !cpu_is(g->rows, WANE_I32, n, most) || !g->runs || !g->spans ||
+        (g->stop.data && !cpu_is(g->stop, WANE_I32, 1, g->stop.cols)))
+        return WANE_EARG;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t *left = entry(g->left, i, 0), found = *entry(g->found, i, 0);
+        if (*left <= 0 || *left > most) continue;
+        *entry(g->said, i, --*left) = found;
+        if (found < 0) *left = 0;
+        for (int64_t j = 0; g->stop.data && j < g->stop.cols; j++)
+            if (found == *entry(g->stop, 0, j)) *left = 0;
+        if (*left == 0) continue;
+        lengthen(&g->runs[i], g->spans, *entry(g->row, i, 0));
+        *entry(g->ids, i, 0) = found;
+        ++*entry(g->position, i, 0);
+        g->runs[i].row = *entry(g->row, i, 0) = *entry(g->rows, i, *left - 1);
     }
     return WANE_OK;
 }

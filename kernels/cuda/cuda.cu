@@ -273,6 +273,7 @@ static const wane_kernels table = {
     .silu_mul = cuda_silu_mul,
     .take_rows = cuda_take_rows,
     .argmax = cuda_argmax,
+    .advance = cuda_advance,
     .log_prob = cuda_log_prob,
     .divergence = cuda_divergence,
 };

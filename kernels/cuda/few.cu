@@ -41,7 +41,8 @@ struct few_args {
     int pitch;                      /* of a row of a chunk, in bytes */
     int scale_bytes, zero_bytes;    /* of a tile; 0: scales are not asked for but read (see raw) */
     bool raw;                       /* scales of a tile lie in one piece */
-    bool x_aligned, gain_like_x;
+    bool x_full;                    /* x is F32 and goes through rmsnorm, which rounds it to the room's type */
+    bool x_aligned, gain_like_x, gain_wide;
     int at_x, at_sum, at_part, at_scale, at_ring; /* places in shared memory, in bytes; the barriers are first */
 };
 
@@ -84,6 +85,30 @@ template <typename T> static __device__ __forceinline__ uint4 normed(const few_a
                       scaled_pair<T>(v.z, scale, g[4], g[5]), scaled_pair<T>(v.w, scale, g[6], g[7]));
 }
 
+template <typename T> static __device__ __forceinline__ float unit_square(const few_args &a, int row, int unit)
+{
+    if (!a.x_full) return square_sum<T>(read_unit<T>(a.x, row, unit, a.x_aligned));
+    float v[8];
+    load_wide(v, a.x, row * a.x.stride + unit * 8);
+    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2] + v[3] * v[3] + v[4] * v[4] + v[5] * v[5] + v[6] * v[6] + v[7] * v[7];
+}
+
+/* Eight columns as the products read them. */
+template <typename T> static __device__ __forceinline__ uint4 staged_unit(const few_args &a, int row, int unit, float scale)
+{
+    if (!a.x_full) {
+        uint4 v = read_unit<T>(a.x, row, unit, a.x_aligned);
+        return a.gain.data ? normed<T>(a, v, scale, unit) : v;
+    }
+    float v[8], g[8];
+    load_wide(v, a.x, row * a.x.stride + unit * 8);
+    load_eight(g, a.gain, 0, unit * 8, a.gain_wide);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] *= scale * g[i];
+    return make_uint4(narrow<T>::pair(v[0], v[1]), narrow<T>::pair(v[2], v[3]), narrow<T>::pair(v[4], v[5]),
+                      narrow<T>::pair(v[6], v[7]));
+}
+
 /* x, through rmsnorm where there is a gain, and its sums over steps. The users' threads alone. */
 template <typename T, typename W> static __device__ void stage_x(const few_args &a, uint4 *x, float *sum, float *part)
 {
@@ -92,7 +117,7 @@ template <typename T, typename W> static __device__ void stage_x(const few_args 
         for (int i = 0; i < n; i++) {
             float square = 0;
 #pragma unroll 4
-            for (int u = threadIdx.x; u < units; u += USERS) square += square_sum<T>(read_unit<T>(a.x, i, u, a.x_aligned));
+            for (int u = threadIdx.x; u < units; u += USERS) square += unit_square<T>(a, i, u);
             square = warp_sum(square);
             if (!lane) part[i * WARPS + (threadIdx.x >> 5)] = square;
         }
@@ -109,8 +134,7 @@ template <typename T, typename W> static __device__ void stage_x(const few_args 
             int u = first + threadIdx.x;
             uint4 v = make_uint4(0, 0, 0, 0);
             if (u < units) {
-                v = read_unit<T>(a.x, i, u, a.x_aligned);
-                if (a.gain.data) v = normed<T>(a, v, scale, u);
+                v = staged_unit<T>(a, i, u, scale);
                 x[i * a.x_stride + u] = W::CODES ? paired(v) : v;
             }
             if (W::CODES) {
@@ -351,6 +375,9 @@ template <typename T> static wane_status choose(wane_dev *d, few_args &a, int64_
     return gated ? launch<T, nibbles<T, 32>, 2>(d, a, fits) : launch<T, nibbles<T, 32>, 1>(d, a, fits);
 }
 
+/* What x is when it meets the weights. */
+static wane_dtype staged_type(const wane_products *p) { return p->gain.data && p->x.dtype == WANE_F32 ? p->room.dtype : p->x.dtype; }
+
 /* Of one part: whether the kernel reads such weights. Sets the group; 0 for weights as they are. */
 static bool readable(const wane_product *p, wane_dtype x, int64_t k, int64_t *group)
 {
@@ -363,11 +390,12 @@ static bool readable(const wane_product *p, wane_dtype x, int64_t k, int64_t *gr
 bool cuda_few_can(const wane_dev *d, const wane_products *p)
 {
     int64_t group, first;
-    if (d->capability < 80 || (p->x.dtype != WANE_BF16 && p->x.dtype != WANE_F16) || p->x.cols > 32768 ||
-        !readable(&p->part[0], p->x.dtype, p->x.cols, &first))
+    wane_dtype type = staged_type(p);
+    if (d->capability < 80 || (type != WANE_BF16 && type != WANE_F16) || p->x.cols > 32768 ||
+        (p->x.dtype == WANE_F32 && !by_eight(p->x)) || !readable(&p->part[0], type, p->x.cols, &first))
         return false;
     for (int i = 1; i < p->parts; i++)
-        if (!readable(&p->part[i], p->x.dtype, p->x.cols, &group) || group != first) return false;
+        if (!readable(&p->part[i], type, p->x.cols, &group) || group != first) return false;
     return true;
 }
 
@@ -391,7 +419,9 @@ static few_args arguments(const wane_products *p, int64_t at, int64_t rows)
     a.gain = p->gain;
     a.eps = p->eps;
     a.residual = rows_of(p->residual, at, rows);
+    a.x_full = p->x.dtype == WANE_F32;
     a.x_aligned = aligned(p->x, 16);
+    a.gain_wide = p->gain.data && by_eight(p->gain);
     a.gain_like_x = p->gain.data && p->gain.dtype == p->x.dtype && (uintptr_t)p->gain.data % 16 == 0;
     a.span_groups = 1;
     a.raw = true;
@@ -430,7 +460,7 @@ wane_status cuda_few(wane_dev *d, const wane_products *p)
         bool fits = true;
         few_args a = arguments(p, at, rows);
         if (!a.tiles) return WANE_OK;
-        wane_status s = p->x.dtype == WANE_BF16 ? choose<__nv_bfloat16>(d, a, group, p->gated, &fits)
+        wane_status s = staged_type(p) == WANE_BF16 ? choose<__nv_bfloat16>(d, a, group, p->gated, &fits)
                                                 : choose<__half>(d, a, group, p->gated, &fits);
         if (s) return s;
         if (fits) at += rows;

@@ -39,6 +39,7 @@ wane_status cuda_attend(wane_dev *, wane_mat y, wane_mat q, wane_mat keys, wane_
 wane_status cuda_silu_mul(wane_dev *, wane_mat y, wane_mat gate, wane_mat up);
 wane_status cuda_take_rows(wane_dev *, wane_mat y, wane_mat x, wane_mat row);
 wane_status cuda_argmax(wane_dev *, wane_mat ids, wane_mat x);
+wane_status cuda_advance(wane_dev *, const wane_growth *);
 wane_status cuda_log_prob(wane_dev *, wane_mat y, wane_mat logits, wane_mat ids);
 wane_status cuda_divergence(wane_dev *, wane_mat y, wane_mat p, wane_mat q);
 

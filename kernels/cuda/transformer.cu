@@ -1,4 +1,4 @@
-/* transformer.cu - heads, embed, rmsnorm, rope, store, silu_mul, take_rows. The twin of cpu/transformer.c. */
+/* transformer.cu - heads, embed, rmsnorm, rope, store, silu_mul, take_rows, advance. The twin of cpu/transformer.c. */
 #include "kernels/compose.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
@@ -202,7 +202,7 @@ wane_status cuda_rope(wane_dev *d, wane_mat x, wane_mat position, wane_mat frequ
 }
 
 struct heads_wide {
-    bool q, k, v, keys, values;
+    bool q, k, v, turned, keys, values;
 };
 
 /* One block a token. L lanes of a warp take a head of 16 L columns, eight pairs each: q's heads, then k's, then v's. */
@@ -240,8 +240,8 @@ template <int L> static __global__ void heads_kernel(const __grid_constant__ wan
             }
             if (!round) __syncthreads(); /* the turns are there */
             if (kind < 2) turn_eight(a, b, turn + at);
-            const wane_mat &out = kind == 0 ? h.q : kind == 1 ? h.keys : h.values;
-            bool out_wide = kind == 0 ? wide.q : kind == 1 ? wide.keys : wide.values;
+            const wane_mat &out = kind == 0 ? h.turned : kind == 1 ? h.keys : h.values;
+            bool out_wide = kind == 0 ? wide.turned : kind == 1 ? wide.keys : wide.values;
             int64_t row = kind ? to : token;
             if (kind > 2 || row < 0 || row >= out.rows) continue;
             store_eight(out, row, col, a, out_wide);
@@ -255,13 +255,14 @@ wane_status cuda_heads(wane_dev *d, const wane_heads *h)
 {
     bool gains = (!h->q_gain.data || valid_float(h->q_gain)) && (!h->k_gain.data || valid_float(h->k_gain));
     if (!wane_heads_fit(h) || !gains || !valid_float(h->q) || !valid_float(h->k) || !valid_float(h->v) ||
-        !valid_float(h->keys) || !valid_float(h->values) || !is_index(h->position, h->q.rows) ||
+        !valid_float(h->turned) || !valid_float(h->keys) || !valid_float(h->values) || !is_index(h->position, h->q.rows) ||
         !is_index(h->row, h->q.rows) || !valid_f32(h->frequency))
         return WANE_EARG;
     if (!h->q.rows) return WANE_OK;
     int64_t half = h->frequency.cols, heads = (h->q.cols + 2 * h->k.cols) / (2 * half);
     if (half != 32 && half != 64 && half != 128) return wane_heads_by_slots(cuda_table(), d, h);
-    heads_wide wide = {by_eight(h->q), by_eight(h->k), by_eight(h->v), by_eight(h->keys), by_eight(h->values)};
+    heads_wide wide = {by_eight(h->q),      by_eight(h->k),    by_eight(h->v),
+                       by_eight(h->turned), by_eight(h->keys), by_eight(h->values)};
     int64_t want = tiles(heads * half / 8, 32) * 32;
     unsigned threads = (unsigned)(want < 512 ? want : 512), blocks = (unsigned)(h->q.rows < 65535 ? h->q.rows : 65535);
     if (half == 32) heads_kernel<4><<<blocks, threads, 0, d->stream>>>(*h, wide);
@@ -316,5 +317,41 @@ wane_status cuda_silu_mul(wane_dev *d, wane_mat y, wane_mat gate, wane_mat up)
     if (!y.rows || !y.cols) return WANE_OK;
     silu_mul_kernel<<<blocks_for(d, y.rows * tiles(y.cols, 8), THREADS), THREADS, 0, d->stream>>>(y, gate, up, by_eight(y),
                                                                                                  by_eight(gate), by_eight(up));
+    return launched(d);
+}
+
+/* One thread a text. */
+static __global__ void advance_kernel(const __grid_constant__ wane_growth g)
+{
+    int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i >= g.found.rows) return;
+    int32_t *left = (int32_t *)g.left.data + i * g.left.stride, found = ((const int32_t *)g.found.data)[i * g.found.stride];
+    int32_t *row = (int32_t *)g.row.data + i * g.row.stride, to_come = *left;
+    if (to_come <= 0 || to_come > g.said.cols) return;
+    ((int32_t *)g.said.data)[i * g.said.stride + --to_come] = found;
+    if (found < 0) to_come = 0;
+    for (int64_t j = 0; g.stop.data && j < g.stop.cols; j++)
+        if (found == ((const int32_t *)g.stop.data)[j]) to_come = 0;
+    *left = to_come;
+    if (!to_come) return;
+    wane_run &run = g.runs[i];
+    wane_span *end = g.spans + run.span + run.n_spans;
+    if (run.n_spans && end[-1].row + end[-1].count == *row) end[-1].count++;
+    else *end = wane_span{*row, 1}, run.n_spans++;
+    ((int32_t *)g.ids.data)[i * g.ids.stride] = found;
+    ((int32_t *)g.position.data)[i * g.position.stride]++;
+    run.row = *row = ((const int32_t *)g.rows.data)[i * g.rows.stride + to_come - 1];
+}
+
+wane_status cuda_advance(wane_dev *d, const wane_growth *g)
+{
+    int64_t n = g->found.rows;
+    if (!is_index(g->found, n) || !is_index(g->ids, n) || !is_index(g->position, n) || !is_index(g->row, n) ||
+        !is_index(g->left, n) || !valid(g->said) || g->said.dtype != WANE_I32 || g->said.rows != n || !valid(g->rows) ||
+        g->rows.dtype != WANE_I32 || g->rows.rows != n || g->rows.cols != g->said.cols || !g->runs || !g->spans ||
+        (g->stop.data && (!valid(g->stop) || g->stop.dtype != WANE_I32 || g->stop.rows != 1)))
+        return WANE_EARG;
+    if (!n) return WANE_OK;
+    advance_kernel<<<(unsigned)tiles(n, 64), 64, 0, d->stream>>>(*g);
     return launched(d);
 }

@@ -329,6 +329,26 @@ wane_status wane_cache_append(wane_cache *c, wane_leaf *n, int32_t id, int64_t *
     return WANE_OK;
 }
 
+wane_status wane_cache_reserve(wane_cache *c, wane_leaf *n, int64_t count, int64_t *rows,
+                               wane_err *e)
+{
+    enum { UNKNOWN = -1 }; /* no token's id: nobody finds it */
+    int64_t row = 0;
+    wane_status s = WANE_OK;
+    for (*rows = 0; *rows < count && !s && row >= 0;) {
+        s = wane_cache_append(c, n, UNKNOWN, &row, e);
+        *rows += !s && row >= 0;
+    }
+    return s;
+}
+
+void wane_cache_settle(wane_cache *c, wane_leaf *n, const int32_t *ids, int64_t count)
+{
+    int64_t own = count - n->start;
+    if (own < n->count) truncate_node(c, n, own);
+    memcpy(n->ids, ids + n->start, (size_t)n->count * sizeof *ids);
+}
+
 /* Removes a node without sequences or children, as far as its tokens go beyond keep. */
 static void shrink(wane_cache *c, wane_leaf *n, int64_t keep)
 {

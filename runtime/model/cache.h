@@ -29,6 +29,12 @@ wane_status wane_cache_enter(wane_cache *, const int32_t *ids, int64_t count, in
 /* One more token at the end. *row -1: no page is free; nothing has changed. */
 wane_status wane_cache_append(wane_cache *, wane_leaf *, int32_t id, int64_t *row, wane_err *e);
 
+/* Rows for up to `count` more tokens at the end, whose ids are not known yet; *rows: how many there
+ * are pages for. Before anything else is done with the leaf but asking for its spans, settle. */
+wane_status wane_cache_reserve(wane_cache *, wane_leaf *, int64_t count, int64_t *rows, wane_err *e);
+/* ids [count] is all of the sequence: what was reserved and is none of it is free again. */
+void wane_cache_settle(wane_cache *, wane_leaf *, const int32_t *ids, int64_t count);
+
 /* The sequence goes. Its first `keep` tokens (all of them computed) stay for the next that enters
  * or until drop_unused, what other sequences share stays with them, the rest is free. */
 void wane_cache_leave(wane_cache *, wane_leaf *, int64_t keep);

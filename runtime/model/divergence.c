@@ -16,7 +16,11 @@ static wane_status plan(const wane_model *a, const wane_model *b, int64_t count,
                         wane_err *e)
 {
     int64_t most = wane_rows_most(a->device);
-    *z = (wane_sizes){count < most ? count : most, count, most / LOGIT_SHARE, 1, 1};
+    *z = (wane_sizes){.rows = count < most ? count : most,
+                      .pool_rows = count,
+                      .logit_rows = most / LOGIT_SHARE,
+                      .runs = 1,
+                      .spans = 1};
     if (z->logit_rows > z->rows) z->logit_rows = z->rows;
     for (;;) {
         uint64_t one = wane_workspace_bytes(a, z), two = wane_workspace_bytes(b, z);

@@ -6,6 +6,12 @@
  * first and one token afterwards. A token that must wait for another's rows is always of a younger
  * answer, so it comes later in the pass, or in a later pass.
  *
+ * Where the device replays steps (decode.h), passes are for prompts alone; once all are through,
+ * the living answers grow together by a stretch of tokens. The rows that they may come to need are
+ * reserved before, and the host looks at what was found after it: an answer that a rule ends in the
+ * middle of a stretch is cut there, and what was computed beyond is given back. Prompts then enter
+ * several at once, since a pass reads all weights however small it is.
+ *
  * Prompts enter in the order of their ids: what the next one shares with one that leaves is kept.
  * When no page is free the youngest answer is put back with what it has; its rows are computed
  * again when it returns, and its text is the same. The pool holds at least one answer of full
@@ -13,59 +19,12 @@
  * what it is, a bound far above most answers: the pool is what fits, and only an answer that really
  * outgrows it, alone, is out of memory. The pool grows as answers need it, up to what was planned,
  * so that the memory taken is about the memory used. */
-#include "runtime/model/forward.h"
+#include "runtime/model/generator.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include "runtime/model/cache.h"
-#include "runtime/model/ending.h"
-#include "runtime/model/workspace.h"
-
-enum { BATCH_SHARE = 8 }; /* of the rows of a pass, answers that decode together */
-
-/* A living answer. */
-typedef struct {
-    int64_t index;         /* of its prompt */
-    int32_t *ids;          /* prompt, then answer */
-    int64_t prompt, count; /* tokens of the prompt, of both */
-    int64_t done;          /* tokens whose keys and values are in the pool */
-    wane_leaf *leaf;
-    wane_ending ending;
-} answer;
-
-typedef struct {
-    wane_model *model;
-    const wane_generate_options *o;
-    const wane_sequence *prompts;
-    wane_generated *results;
-    int64_t n;
-
-    int64_t *queue, waiting; /* [n] queue[waiting ..] are to come */
-    int32_t *ids;            /* [batch][longest] memory of the answers */
-    answer *slot;            /* [batch] */
-    int *live, n_live;       /* [batch] slots in order of entry */
-    int batch;
-
-    int64_t longest;     /* tokens of the longest answer with its prompt */
-    int64_t pages, most; /* of the pool: now, and as many as it may have */
-    uint64_t whole;      /* bytes that one answer of full length takes at least */
-    wane_sizes sizes;
-    wane_workspace work;
-    wane_cache *cache;
-
-    /* the pass being put together */
-    int32_t *token, *position, *row; /* [sizes.rows] */
-    wane_run *runs;                  /* [sizes.runs] */
-    wane_span *spans;                /* [sizes.spans] */
-    wane_span *own, *before;         /* [most] */
-    int32_t *last, *next;            /* [batch] last rows of answers that get a token; the tokens */
-    int *asking;                     /* [batch] their slots */
-    int64_t n_rows;
-    int n_runs, n_spans, n_asking;
-} generator;
 
 const char *wane_finish_name(wane_finish f)
 {
@@ -80,7 +39,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static wane_status check(const generator *g, wane_err *e)
+static wane_status check(const wane_generator *g, wane_err *e)
 {
     const wane_generate_options *o = g->o;
     const wane_config *c = g->model->config;
@@ -114,92 +73,10 @@ static wane_status check(const generator *g, wane_err *e)
     return WANE_OK;
 }
 
-/* Rows that prompt i may come to need: its last token needs none. */
-static int64_t need(const generator *g, int64_t i)
-{
-    int64_t most = g->model->config->positions, count = g->prompts[i].count;
-    return g->o->max_tokens - 1 < most - count ? count + g->o->max_tokens - 1 : most;
-}
-
-static int64_t pages_of(int64_t rows)
-{
-    return (rows + WANE_PAGE - 1) / WANE_PAGE;
-}
-
-/* Sizes for a pool of g->pages, with fewer rows at once until they fit. *bytes: what they take, or
- * took at least. */
-static bool fit(generator *g, int64_t rows, uint64_t room, uint64_t *bytes)
-{
-    g->sizes = (wane_sizes){.rows = rows, .logit_rows = g->batch};
-    do {
-        if (g->batch > g->sizes.rows) g->batch = (int)g->sizes.rows;
-        g->sizes.pool_rows = g->pages * WANE_PAGE;
-        g->sizes.runs = (int)g->sizes.rows;
-        g->sizes.spans = (int)g->pages + 4 * g->batch;
-        *bytes = wane_workspace_bytes(g->model, &g->sizes);
-        if (*bytes <= room) return true;
-    } while (wane_sizes_halve(g->model, &g->sizes));
-    return false;
-}
-
-static wane_status too_short(const generator *g, wane_err *e)
-{
-    return wane_workspace_short(g->model->device, "generate", g->whole,
-                                "raise memory = or lower max_tokens", e);
-}
-
-/* Sizes that fit what is free: first one answer of full length, or where that is too much, half of
- * the room for answers as they come, but a page more than the longest prompt; then as many more
- * pages as all answers could use. */
-static wane_status plan(generator *g, wane_err *e)
-{
-    const wane_config *c = g->model->config;
-    const wane_device *d = g->model->device;
-    wane_dtype type = d->k->activations;
-    uint64_t room = wane_workspace_room(d), bytes, page;
-    int64_t tokens = 0, useful = 0, prompt = 0, rows, pages, most = wane_rows_most(d);
-    for (int64_t i = 0; i < g->n; i++) {
-        rows = need(g, i);
-        if (rows > g->longest) g->longest = rows;
-        if (g->prompts[i].count > prompt) prompt = g->prompts[i].count;
-        if (tokens < most) tokens += g->prompts[i].count;
-        useful += pages_of(rows) + 1;
-    }
-    g->batch = g->o->batch ? g->o->batch : (int)most / BATCH_SHARE;
-    if (g->batch > g->n) g->batch = (int)g->n;
-    int batch = g->batch;
-    rows = tokens < most ? tokens : most;
-    if (rows < batch) rows = batch;
-    page = wane_pass_bytes(c, type, 1, WANE_PAGE, 0, 1) - wane_pass_bytes(c, type, 1, 0, 0, 0);
-    g->pages = pages_of(g->longest);
-    bool whole = fit(g, rows, room, &bytes);
-    g->whole = bytes;
-    if (!whole) {
-        pages = (int64_t)(room / 2 / page);
-        g->pages = pages_of(prompt) + 1;
-        if (g->pages < pages) g->pages = pages;
-        if (g->pages > pages_of(g->longest)) g->pages = pages_of(g->longest);
-        g->batch = batch;
-        if (!fit(g, rows, room, &bytes)) return too_short(g, e);
-    }
-    if (useful > g->batch * (pages_of(g->longest) + 1))
-        useful = g->batch * (pages_of(g->longest) + 1);
-    /* while the pool grows, one of its matrices is there twice */
-    page += page / (uint64_t)(2 * c->layers);
-    uint64_t more = (room - bytes) / page, twice = (uint64_t)(g->pages / (2 * c->layers)) + 1;
-    more -= more < twice ? more : twice;
-    g->most = g->pages;
-    if (useful > g->pages)
-        g->most += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
-    g->sizes.spans = (int)g->most + 4 * g->batch;
-    return WANE_OK;
-}
-
-static wane_status allocate(generator *g, wane_err *e)
+static wane_status allocate(wane_generator *g, wane_err *e)
 {
     size_t batch = (size_t)g->batch, rows = (size_t)g->sizes.rows, most = (size_t)g->most;
     g->longest++; /* the last token of an answer needs no row, but a place */
-    g->queue = calloc((size_t)g->n, sizeof *g->queue);
     g->ids = calloc(batch * (size_t)g->longest, sizeof *g->ids);
     g->slot = calloc(batch, sizeof *g->slot);
     g->live = calloc(batch, sizeof *g->live);
@@ -213,15 +90,15 @@ static wane_status allocate(generator *g, wane_err *e)
     g->last = calloc(batch, sizeof *g->last);
     g->next = calloc(batch, sizeof *g->next);
     g->asking = calloc(batch, sizeof *g->asking);
-    if (!g->queue || !g->ids || !g->slot || !g->live || !g->token || !g->position || !g->row ||
-        !g->runs || !g->spans || !g->own || !g->before || !g->last || !g->next || !g->asking)
+    if (!g->ids || !g->slot || !g->live || !g->token || !g->position || !g->row || !g->runs ||
+        !g->spans || !g->own || !g->before || !g->last || !g->next || !g->asking)
         return wane_fail(e, WANE_EOOM, "generate: no host memory for %d answers", g->batch);
     for (size_t i = 0; i < batch; i++) g->slot[i].ids = g->ids + i * (size_t)g->longest;
     return wane_cache_new(g->pages, &g->cache, e);
 }
 
 /* Whether the answer is over with its last token; NaN and stop ids never became one. */
-static bool ends(const generator *g, answer *a, wane_finish *how)
+static bool ends(const wane_generator *g, wane_answer *a, wane_finish *how)
 {
     const wane_generate_options *o = g->o;
     int32_t id = a->ids[a->count - 1];
@@ -244,7 +121,7 @@ static bool ends(const generator *g, answer *a, wane_finish *how)
     return over;
 }
 
-static bool is_stop(const generator *g, int32_t id)
+static bool is_stop(const wane_generator *g, int32_t id)
 {
     const wane_config *c = g->model->config;
     const int32_t *stop = g->o->n_stop ? g->o->stop : c->eos;
@@ -255,7 +132,7 @@ static bool is_stop(const generator *g, int32_t id)
 }
 
 /* Takes the answer out of the living; its first `keep` tokens stay in the cache. */
-static void remove_live(generator *g, int s, int64_t keep)
+static void remove_live(wane_generator *g, int s, int64_t keep)
 {
     int i = 0;
     while (g->live[i] != s) i++;
@@ -265,7 +142,7 @@ static void remove_live(generator *g, int s, int64_t keep)
 }
 
 /* Copies what is generated so far to the results. */
-static wane_status store(generator *g, const answer *a, wane_err *e)
+static wane_status store(wane_generator *g, const wane_answer *a, wane_err *e)
 {
     wane_generated *r = &g->results[a->index];
     r->count = a->count - a->prompt;
@@ -276,9 +153,9 @@ static wane_status store(generator *g, const answer *a, wane_err *e)
     return WANE_OK;
 }
 
-static wane_status finish(generator *g, int s, wane_finish how, wane_err *e)
+static wane_status finish(wane_generator *g, int s, wane_finish how, wane_err *e)
 {
-    answer *a = &g->slot[s];
+    wane_answer *a = &g->slot[s];
     int64_t keep = 0;
     wane_status status = store(g, a, e);
     if (status) return status;
@@ -293,7 +170,7 @@ static wane_status finish(generator *g, int s, wane_finish how, wane_err *e)
 }
 
 /* The youngest answer waits again, with what it has. */
-static wane_status put_back(generator *g, wane_err *e)
+static wane_status put_back(wane_generator *g, wane_err *e)
 {
     int s = g->live[g->n_live - 1];
     wane_status status = store(g, &g->slot[s], e);
@@ -304,10 +181,11 @@ static wane_status put_back(generator *g, wane_err *e)
 }
 
 /* A larger pool; false where it stays as it is, which costs time and no answer. */
-static bool grow(generator *g)
+static bool grow(wane_generator *g)
 {
     int64_t pages = g->pages < g->most / 2 ? 2 * g->pages : g->most;
     if (pages == g->pages) return false;
+    if (g->decoder) wane_decoder_forget(g->decoder); /* what it names will have moved */
     if (wane_pass_grow(g->work.pass, pages * WANE_PAGE, NULL) ||
         wane_cache_grow(g->cache, pages, NULL)) {
         g->most = g->pages;
@@ -318,16 +196,17 @@ static bool grow(generator *g)
 }
 
 /* The next prompt in the queue enters; *full: it has to wait. */
-static wane_status enter(generator *g, bool *full, wane_err *e)
+static wane_status enter(wane_generator *g, bool *full, wane_err *e)
 {
     int s = 0;
     while (g->slot[s].leaf) s++;
-    answer *a = &g->slot[s];
+    wane_answer *a = &g->slot[s];
     int64_t index = g->queue[g->waiting];
     wane_generated *r = &g->results[index];
     a->index = index;
     a->prompt = g->prompts[index].count;
     a->count = a->prompt + r->count;
+    a->fresh = true;
     memcpy(a->ids, g->prompts[index].ids, (size_t)a->prompt * sizeof *a->ids);
     if (r->count) memcpy(a->ids + a->prompt, r->ids, (size_t)r->count * sizeof *a->ids);
     /* a page for each of the living, or the next step would put it back */
@@ -338,8 +217,10 @@ static wane_status enter(generator *g, bool *full, wane_err *e)
         wane_cache_drop_unused(g->cache);
         status = wane_cache_enter(g->cache, a->ids, a->count, 0, &a->leaf, &a->done, e);
         if (!status && !a->leaf) {
-            wane_workspace_free(&g->work); /* what is free is told without what was tried */
-            status = too_short(g, e);
+            wane_decoder_free(g->decoder); /* what is free is told without what was tried */
+            g->decoder = NULL;
+            wane_workspace_free(&g->work);
+            status = wane_generator_too_short(g, e);
         }
     }
     *full = !a->leaf;
@@ -361,9 +242,9 @@ static wane_status enter(generator *g, bool *full, wane_err *e)
 
 /* Adds the answer's tokens that have no keys and values to the pass. False where not all fit:
  * younger answers may need their rows, so nobody comes after it. */
-static bool gather(generator *g, int s)
+static bool gather(wane_generator *g, int s)
 {
-    answer *a = &g->slot[s];
+    wane_answer *a = &g->slot[s];
     int64_t take = a->count - a->done;
     if (take > g->sizes.rows - g->n_rows) take = g->sizes.rows - g->n_rows;
     int pieces = wane_cache_spans(a->leaf, a->done, a->done + take, g->own);
@@ -387,7 +268,7 @@ static bool gather(generator *g, int s)
 }
 
 /* One pass, and the likeliest next token of each answer that asks for one. */
-static wane_status compute(generator *g, wane_err *e)
+static wane_status compute(wane_generator *g, wane_err *e)
 {
     wane_device *d = g->model->device;
     wane_status status = wane_pass_run(g->work.pass, g->n_rows, g->token, g->position, g->row,
@@ -406,16 +287,12 @@ static wane_status compute(generator *g, wane_err *e)
     return status;
 }
 
-/* The answer gets its next token: it ends, or has a row for the token, or was put back. */
-static wane_status accept(generator *g, int s, int32_t id, wane_err *e)
+/* A row for the answer's last token, or it was put back. */
+static wane_status give_row(wane_generator *g, int s, wane_err *e)
 {
-    answer *a = &g->slot[s];
-    wane_finish how;
+    wane_answer *a = &g->slot[s];
+    int32_t id = a->ids[a->count - 1];
     int64_t row;
-    if (id < 0) return finish(g, s, WANE_FINISH_NAN, e);
-    if (is_stop(g, id)) return finish(g, s, WANE_FINISH_STOP, e);
-    a->ids[a->count++] = id;
-    if (ends(g, a, &how)) return finish(g, s, how, e);
     wane_status status;
     do status = wane_cache_append(g->cache, a->leaf, id, &row, e);
     while (!status && row < 0 && grow(g));
@@ -430,14 +307,106 @@ static wane_status accept(generator *g, int s, int32_t id, wane_err *e)
     return status;
 }
 
-static wane_status step(generator *g, wane_err *e)
+/* The answer gets its next token: it ends, or has a row for the token, or was put back. */
+static wane_status accept(wane_generator *g, int s, int32_t id, wane_err *e)
 {
+    wane_answer *a = &g->slot[s];
+    wane_finish how;
+    a->fresh = false;
+    if (id < 0) return finish(g, s, WANE_FINISH_NAN, e);
+    if (is_stop(g, id)) return finish(g, s, WANE_FINISH_STOP, e);
+    a->ids[a->count++] = id;
+    if (ends(g, a, &how)) return finish(g, s, how, e);
+    return give_row(g, s, e);
+}
+
+/* The answer takes part in a stretch of so many steps, or of as many as there are rows for. *full:
+ * there is no room for it. */
+static wane_status join(wane_generator *g, int s, int64_t steps, bool *full, wane_err *e)
+{
+    wane_answer *a = &g->slot[s];
+    int64_t length = g->o->max_tokens - (a->count - a->prompt), rows = 0, more = 0;
+    int64_t positions = g->model->config->positions + 1 - a->count;
+    if (steps > length) steps = length;
+    if (steps > positions) steps = positions;
+    wane_status status;
+    do {
+        status = wane_cache_reserve(g->cache, a->leaf, steps - 1 - rows, &more, e);
+        rows += more;
+    } while (!status && rows < steps - 1 && grow(g));
+    if (status) return status;
+    int before = wane_cache_spans(a->leaf, 0, a->done, g->before);
+    wane_cache_spans(a->leaf, a->done, a->count + rows, g->own);
+    *full = !wane_decoder_add(g->decoder, a->ids[a->done], a->done, g->before, before, g->own,
+                              1 + rows);
+    if (*full)
+        wane_cache_settle(g->cache, a->leaf, a->ids, a->count);
+    else
+        g->asking[g->n_asking++] = s;
+    return WANE_OK;
+}
+
+/* What answer i of a stretch found is looked at, token by token: it ends, or waits for a row. */
+static wane_status hear(wane_generator *g, int i, wane_err *e)
+{
+    int s = g->asking[i];
+    wane_answer *a = &g->slot[s];
+    wane_finish how = WANE_FINISH_LENGTH;
+    bool over = false;
+    for (int64_t k = 0; k < wane_decoder_left(g->decoder, i) && !over; k++) {
+        int32_t id = wane_decoder_said(g->decoder, i, k);
+        a->done++;
+        over = id < 0 || is_stop(g, id);
+        if (over) how = id < 0 ? WANE_FINISH_NAN : WANE_FINISH_STOP;
+        if (!over) a->ids[a->count++] = id;
+        if (!over) over = ends(g, a, &how);
+    }
+    wane_cache_settle(g->cache, a->leaf, a->ids, a->done);
+    return over ? finish(g, s, how, e) : WANE_OK;
+}
+
+/* Several steps of all living answers, each of which has its last token to compute. */
+static wane_status stretch(wane_generator *g, wane_err *e)
+{
+    /* while others wait, those that ended should not keep their places for long */
+    int64_t steps = g->waiting < g->n ? WANE_STEPS_MOST / 2 : WANE_STEPS_MOST;
     bool full = false;
+    wane_status status = WANE_OK;
+    wane_decoder_clear(g->decoder);
+    for (int i = 0; i < g->n_live && !full && !status; i++)
+        status = join(g, g->live[i], steps, &full, e);
+    if (!status) status = wane_decoder_run(g->decoder, e);
+    for (int i = 0; i < g->n_asking && !status; i++) status = hear(g, i, e);
+    for (int i = 0; i < g->n_asking && !status; i++) {
+        const wane_answer *a = &g->slot[g->asking[i]];
+        /* over, or put back for an older one */
+        if (a->leaf && a->done < a->count) status = give_row(g, g->asking[i], e);
+    }
+    return status;
+}
+
+/* Whether so many places are free that it is worth a pass to fill them. */
+static bool is_time(const wane_generator *g)
+{
+    enum { PLACES_SHARE = 8 };
+    if (g->waiting == g->n || g->n_live == g->batch) return false;
+    return !g->decoder || g->n_live == 0 ||
+           g->batch - g->n_live >= (g->batch + PLACES_SHARE - 1) / PLACES_SHARE;
+}
+
+static wane_status step(wane_generator *g, wane_err *e)
+{
+    bool full = !is_time(g);
     wane_status status = WANE_OK;
     while (!full && g->n_live < g->batch && g->waiting < g->n)
         if ((status = enter(g, &full, e))) return status;
     g->n_rows = g->n_runs = g->n_spans = g->n_asking = 0;
-    for (int i = 0; i < g->n_live && gather(g, g->live[i]);) i++;
+    for (int i = 0; i < g->n_live; i++) {
+        /* even the last token of one that is fresh may be what another one shares */
+        if (g->decoder && !g->slot[g->live[i]].fresh) continue;
+        if (!gather(g, g->live[i])) break;
+    }
+    if (g->decoder && g->n_rows == 0) return stretch(g, e);
     status = compute(g, e);
     for (int i = 0; i < g->n_asking && !status; i++)
         /* one that was put back meanwhile asks again when it returns */
@@ -445,19 +414,32 @@ static wane_status step(generator *g, wane_err *e)
     return status;
 }
 
+static wane_status open_decoder(wane_generator *g, wane_err *e)
+{
+    const wane_config *c = g->model->config;
+    const wane_sizes *z = &g->sizes;
+    return wane_decoder_new(&g->work, z->texts, z->steps, z->spans,
+                            g->o->n_stop ? g->o->stop : c->eos, z->stops, &g->decoder, e);
+}
+
 wane_status wane_model_generate(wane_model *model, const wane_sequence *prompts, int64_t n,
                                 const wane_generate_options *o, wane_generated *results,
                                 wane_err *e)
 {
-    generator g = {.model = model, .o = o, .prompts = prompts, .results = results, .n = n};
+    wane_generator g = {.model = model, .o = o, .prompts = prompts, .results = results, .n = n};
     if (n > 0) memset(results, 0, (size_t)n * sizeof *results);
     wane_status status = check(&g, e);
     if (status || n == 0) return status;
     if ((status = wane_model_load(model, e))) goto done;
-    if ((status = plan(&g, e))) goto done;
+    g.queue = calloc((size_t)n, sizeof *g.queue);
+    if (!g.queue)
+        status = wane_fail(e, WANE_EOOM, "generate: no host memory for %" PRId64 " prompts", n);
+    if (status || (status = wane_sequences_sort(prompts, n, g.queue, e))) goto done;
+    g.replays = wane_decoder_can(model->device);
+    if ((status = wane_generator_plan(&g, e))) goto done;
     if ((status = allocate(&g, e))) goto done;
     if ((status = wane_workspace_new(model, &g.sizes, &g.work, e))) goto done;
-    if ((status = wane_sequences_sort(prompts, n, g.queue, e))) goto done;
+    if (g.replays && (status = open_decoder(&g, e))) goto done;
     while (!status && (g.waiting < n || g.n_live)) status = step(&g, e);
 done:
     if (status) {
@@ -465,6 +447,7 @@ done:
         memset(results, 0, (size_t)n * sizeof *results);
         wane_err_at(e, "generate", NULL, NULL);
     }
+    wane_decoder_free(g.decoder);
     wane_workspace_free(&g.work);
     wane_cache_free(g.cache);
     free(g.queue);

@@ -108,7 +108,7 @@ static wane_status grow_pool(wane_device *d, wane_tensor **pool, int64_t rows, w
     wane_tensor *larger;
     wane_mat old = wane_tensor_mat(*pool);
     if (old.rows >= rows) return WANE_OK;
-    wane_status s = wane_tensor_new2(d, WANE_F32, rows, old.cols, &larger, e);
+    wane_status s = wane_tensor_new2(d, old.dtype, rows, old.cols, &larger, e);
     if (s) return s;
     s = WANE_CALL(d, e, copy, wane_tensor_mat(larger).data, old.data, wane_tensor_bytes(*pool));
     wane_tensor_release(s ? larger : *pool);
@@ -194,41 +194,24 @@ static wane_mat scratch_rows(const wane_pass *p, uint64_t at, int64_t n)
     return (wane_mat){start + at, p->model->device->k->activations, n, hidden, hidden};
 }
 
-wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int32_t *position,
-                          const int32_t *row, const wane_run *runs, int n_runs,
-                          const wane_span *spans, int n_spans, wane_err *e)
+wane_status wane_pass_forward(wane_pass *p, const wane_pass_input *in, wane_err *e)
 {
     wane_model *m = p->model;
     wane_device *d = m->device;
-    if (n < 1 || n > p->rows || n_runs > p->max_runs || n_spans > p->max_spans)
-        return wane_fail(e, WANE_EARG,
-                         "%" PRId64 " rows, %d runs and %d spans are not for a pass of %" PRId64
-                         ", %d and %d",
-                         n, n_runs, n_spans, p->rows, p->max_runs, p->max_spans);
+    int64_t n = in->ids.rows;
     p->n = 0;
     p->hidden = (wane_mat){0};
-    wane_status s = check_rows(p, n, ids, position, row, e);
-    if (!s) s = check_runs(p, n, row, runs, n_runs, spans, n_spans, e);
-    if (!s) s = wane_model_load(m, e); /* somebody may have unloaded it since */
-    if (!s) s = put(p, p->ids, ids, (size_t)n * sizeof *ids, e);
-    if (!s) s = put(p, p->position, position, (size_t)n * sizeof *position, e);
-    if (!s) s = put(p, p->row, row, (size_t)n * sizeof *row, e);
-    if (!s) s = put(p, p->runs, runs, (size_t)n_runs * sizeof *runs, e);
-    if (!s) s = put(p, p->spans, spans, (size_t)n_spans * sizeof *spans, e);
-    if (s) return s;
-
     wane_mat x = first_rows(p->x, n), hidden = scratch_rows(p, 0, n);
     wane_block b = {
         .device = d,
         .config = m->config,
         .frequency = wane_tensor_mat(m->frequency),
-        .position = first_rows(p->position, n),
-        .row = first_rows(p->row, n),
-        .attention = wane_block_attention(m->config, wane_tensor_mat(p->runs).data, n_runs,
-                                          wane_tensor_mat(p->spans).data),
+        .position = in->position,
+        .row = in->row,
+        .attention = wane_block_attention(m->config, in->runs, in->n_runs, in->spans),
         .scratch = wane_tensor_mat(p->scratch).data,
     };
-    s = WANE_CALL(d, e, embed, x, first_rows(p->ids, n), wane_tensor_mat(m->embedding));
+    wane_status s = WANE_CALL(d, e, embed, x, in->ids, wane_tensor_mat(m->embedding));
     for (int64_t i = 0; i < m->config->layers && !s; i++) {
         s = wane_device_poll(d, e);
         b.keys = first_rows(p->keys[i], p->pool_rows);
@@ -242,26 +225,67 @@ wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int
     return WANE_OK;
 }
 
+wane_status wane_pass_run(wane_pass *p, int64_t n, const int32_t *ids, const int32_t *position,
+                          const int32_t *row, const wane_run *runs, int n_runs,
+                          const wane_span *spans, int n_spans, wane_err *e)
+{
+    if (n < 1 || n > p->rows || n_runs > p->max_runs || n_spans > p->max_spans)
+        return wane_fail(e, WANE_EARG,
+                         "%" PRId64 " rows, %d runs and %d spans are not for a pass of %" PRId64
+                         ", %d and %d",
+                         n, n_runs, n_spans, p->rows, p->max_runs, p->max_spans);
+    p->n = 0;
+    wane_status s = check_rows(p, n, ids, position, row, e);
+    if (!s) s = check_runs(p, n, row, runs, n_runs, spans, n_spans, e);
+    if (!s) s = wane_model_load(p->model, e); /* somebody may have unloaded it since */
+    if (!s) s = put(p, p->ids, ids, (size_t)n * sizeof *ids, e);
+    if (!s) s = put(p, p->position, position, (size_t)n * sizeof *position, e);
+    if (!s) s = put(p, p->row, row, (size_t)n * sizeof *row, e);
+    if (!s) s = put(p, p->runs, runs, (size_t)n_runs * sizeof *runs, e);
+    if (!s) s = put(p, p->spans, spans, (size_t)n_spans * sizeof *spans, e);
+    if (s) return s;
+    wane_pass_input in = {
+        .ids = first_rows(p->ids, n),
+        .position = first_rows(p->position, n),
+        .row = first_rows(p->row, n),
+        .runs = wane_tensor_mat(p->runs).data,
+        .spans = wane_tensor_mat(p->spans).data,
+        .n_runs = n_runs,
+    };
+    return wane_pass_forward(p, &in, e);
+}
+
+static wane_status apply_head(wane_pass *p, wane_mat y, wane_mat hidden, wane_err *e)
+{
+    wane_model *m = p->model;
+    const wane_linear tied = {.weight = m->embedding};
+    return wane_linear_apply(m->device, m->config->tied ? &tied : &m->head, y, hidden, e);
+}
+
+wane_status wane_pass_head(wane_pass *p, int64_t first, int64_t count, wane_mat y, wane_err *e)
+{
+    if (first < 0 || count < 1 || count > p->n - first)
+        return wane_fail(e, WANE_EARG, "logits of %" PRId64 " rows after a pass of %" PRId64,
+                         first + count, p->n);
+    return apply_head(p, y, wane_mat_rows(p->hidden, first, count), e);
+}
+
 wane_status wane_pass_logits(wane_pass *p, const int32_t *row, int64_t count, wane_mat y,
                              wane_err *e)
 {
     wane_model *m = p->model;
-    if (count < 1 || count > p->rows || (!row && count > p->n))
+    if (!row) return wane_pass_head(p, 0, count, y, e);
+    if (count < 1 || count > p->rows)
         return wane_fail(e, WANE_EARG, "logits of %" PRId64 " rows after a pass of %" PRId64, count,
                          p->n);
-    for (int64_t i = 0; row && i < count; i++)
+    for (int64_t i = 0; i < count; i++)
         if (row[i] < 0 || row[i] >= p->n)
             return wane_fail(e, WANE_EARG, "logits of row %" PRId32 " after a pass of %" PRId64,
                              row[i] + 1, p->n);
-    wane_mat hidden = wane_mat_rows(p->hidden, 0, count);
-    wane_status s = WANE_OK;
-    if (row) {
-        /* the pass is over, so the places of its rows and of its later scratch are free */
-        hidden = scratch_rows(p, wane_mat_bytes(p->hidden.dtype, p->n, m->config->hidden), count);
-        s = put(p, p->row, row, (size_t)count * sizeof *row, e);
-        if (!s)
-            s = WANE_CALL(m->device, e, take_rows, hidden, p->hidden, first_rows(p->row, count));
-    }
-    const wane_linear tied = {.weight = m->embedding};
-    return s ? s : wane_linear_apply(m->device, m->config->tied ? &tied : &m->head, y, hidden, e);
+    /* the pass is over, so the places of its rows and of its later scratch are free */
+    uint64_t behind = wane_mat_bytes(p->hidden.dtype, p->n, m->config->hidden);
+    wane_mat hidden = scratch_rows(p, behind, count);
+    wane_status s = put(p, p->row, row, (size_t)count * sizeof *row, e);
+    if (!s) s = WANE_CALL(m->device, e, take_rows, hidden, p->hidden, first_rows(p->row, count));
+    return s ? s : apply_head(p, y, hidden, e);
 }

@@ -45,6 +45,20 @@ wane_status wane_pass_run(wane_pass *, int64_t n, const int32_t *ids, const int3
                           const int32_t *row, const wane_run *runs, int n_runs,
                           const wane_span *spans, int n_spans, wane_err *e);
 
+/* What a pass reads of its n rows, in device memory: see wane_run in kernels.h. */
+typedef struct {
+    wane_mat ids, position, row; /* I32 (n,1) */
+    const void *runs, *spans;    /* wane_run, wane_span */
+    int n_runs;
+} wane_pass_input;
+
+/* The same over what lies on the device already, which is not checked; the model is loaded. It only
+ * queues slots, so it can be recorded (kernels.h). */
+wane_status wane_pass_forward(wane_pass *, const wane_pass_input *, wane_err *e);
+
+/* y F32 (count,v) = logits of rows first .. first+count-1 of the last run. Can be recorded too. */
+wane_status wane_pass_head(wane_pass *, int64_t first, int64_t count, wane_mat y, wane_err *e);
+
 /* y F32 (count,v) = logits of rows row[0..count-1] of the last run (host array; count at most the
  * pass's rows), or of its first count rows where row is NULL. y is the caller's. */
 wane_status wane_pass_logits(wane_pass *, const int32_t *row, int64_t count, wane_mat y,

@@ -12,7 +12,10 @@
 
 #include "runtime/model/workspace.h"
 
-enum { POOL_PASSES = 8, LOGIT_SHARE = 4 }; /* a pool of so many passes; of its rows, logits at once */
+enum {
+    POOL_PASSES = 8,
+    LOGIT_SHARE = 4
+}; /* a pool of so many passes; of its rows, logits at once */
 
 typedef struct {
     wane_model *model;
@@ -87,8 +90,9 @@ static wane_status plan(scoring *t, wane_err *e)
     int64_t longest = 1, rows = wane_rows_most(d), pool = rows * POOL_PASSES;
     for (int64_t i = 0; i < t->n; i++)
         if (t->s[i].count > longest) longest = t->s[i].count;
-    t->sizes =
-        (wane_sizes){rows, longest > pool ? longest : pool, rows / LOGIT_SHARE, 0, 0};
+    t->sizes = (wane_sizes){.rows = rows,
+                            .pool_rows = longest > pool ? longest : pool,
+                            .logit_rows = rows / LOGIT_SHARE};
     for (;;) {
         wane_status status = pack(t, e);
         if (status || t->batches->count == 0) return status;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/units.h"
+#include "runtime/model/decode.h"
 
 static uint64_t logit_bytes(const wane_config *c, int64_t rows)
 {
@@ -19,7 +20,10 @@ uint64_t wane_workspace_bytes(const wane_model *m, const wane_sizes *s)
 {
     uint64_t all, pass = wane_pass_bytes(m->config, m->device->k->activations, s->rows,
                                          s->pool_rows, s->runs, s->spans);
-    return wane_add(pass, logit_bytes(m->config, s->logit_rows), &all) ? all : UINT64_MAX;
+    uint64_t steps = s->texts ? wane_decoder_bytes(s->texts, s->steps, s->spans, s->stops) : 0;
+    return wane_add(pass, logit_bytes(m->config, s->logit_rows), &all) && wane_add(all, steps, &all)
+               ? all
+               : UINT64_MAX;
 }
 
 int64_t wane_rows_most(const wane_device *d)

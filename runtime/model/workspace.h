@@ -12,6 +12,7 @@ typedef struct {
     int64_t pool_rows;  /* of keys and values */
     int64_t logit_rows; /* at once; at most rows */
     int runs, spans;
+    int texts, steps, stops; /* of a decoder; 0: there is none */
 } wane_sizes;
 
 typedef struct {

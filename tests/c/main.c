@@ -29,6 +29,7 @@ static const struct {
     {"generate", test_generate},
     {"parquet", test_parquet},
     {"lists", test_lists},
+    {"decode", test_decode},
     {"tokenizer", test_tokenizer},
     {"hub", test_hub},
     {"device", test_device_group},

@@ -44,6 +44,7 @@ int test_stored(void);
 int test_generate(void);
 int test_parquet(void);
 int test_lists(void);
+int test_decode(void);
 int test_tokenizer(void);
 int test_hub(void);
 int test_device_group(void);

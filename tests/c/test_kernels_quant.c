@@ -536,19 +536,25 @@ typedef struct {
     int64_t m[3];
     bool codes, gain, bias, gated, residual;
     wane_dtype type;
+    bool full; /* x is F32, and of that type only behind the norm */
 } products_case;
 
 static const products_case products_cases[] = {
-    {1, 256, 3, {48, 17, 20}, false, true, true, false, false, WANE_BF16},
-    {1, 1024, 1, {40, 0, 0}, false, false, false, false, true, WANE_BF16},
-    {3, 512, 2, {70, 70, 0}, false, true, false, true, false, WANE_BF16},
-    {8, 256, 3, {300, 33, 31}, true, true, false, false, false, WANE_BF16},
-    {1, 640, 2, {33, 33, 0}, true, true, true, true, true, WANE_F16},
-    {5, 384, 1, {31, 0, 0}, true, false, true, false, true, WANE_BF16},
-    {2, 96, 2, {16, 16, 0}, true, true, false, true, false, WANE_F32},
-    {11, 128, 3, {33, 16, 1}, false, true, true, false, false, WANE_BF16},
-    {20, 256, 2, {48, 48, 0}, true, true, false, true, true, WANE_F16},
-    {1, 33, 1, {7, 0, 0}, false, true, true, false, true, WANE_F32},
+    {1, 256, 3, {48, 17, 20}, false, true, true, false, false, WANE_BF16, false},
+    {1, 1024, 1, {40, 0, 0}, false, false, false, false, true, WANE_BF16, false},
+    {3, 512, 2, {70, 70, 0}, false, true, false, true, false, WANE_BF16, false},
+    {8, 256, 3, {300, 33, 31}, true, true, false, false, false, WANE_BF16, false},
+    {1, 640, 2, {33, 33, 0}, true, true, true, true, true, WANE_F16, false},
+    {5, 384, 1, {31, 0, 0}, true, false, true, false, true, WANE_BF16, false},
+    {2, 96, 2, {16, 16, 0}, true, true, false, true, false, WANE_F32, false},
+    {11, 128, 3, {33, 16, 1}, false, true, true, false, false, WANE_BF16, false},
+    {20, 256, 2, {48, 48, 0}, true, true, false, true, true, WANE_F16, false},
+    {1, 33, 1, {7, 0, 0}, false, true, true, false, true, WANE_F32, false},
+    {1, 2560, 3, {48, 16, 16}, true, true, false, false, false, WANE_BF16, true},
+    {7, 192, 2, {33, 33, 0}, false, true, true, true, false, WANE_BF16, true},
+    {2, 128, 1, {20, 0, 0}, true, true, false, false, true, WANE_F16, true},
+    {3, 72, 2, {9, 30, 0}, false, true, false, false, false, WANE_BF16, true},
+    {19, 256, 1, {40, 0, 0}, true, true, false, false, false, WANE_BF16, true},
 };
 
 static void row_products(target *t)
@@ -560,7 +566,7 @@ static void row_products(target *t)
         double *x = normal(t, n * k, 2), *gain = normal(t, k, 1), *add = normal(t, n * m, 3);
         double *in = host_bytes(t, (size_t)(n * k) * 8), *want[3] = {NULL, NULL, NULL};
         wane_products p = {0};
-        p.x = put_mat(t, c->type, n, k, 8, x);
+        p.x = put_mat(t, c->full ? WANE_F32 : c->type, n, k, 8, x);
         if (c->gain) p.gain = put_mat(t, WANE_BF16, 1, k, 0, gain);
         p.eps = 1e-5f;
         p.parts = c->parts;

@@ -109,12 +109,14 @@ static void row_heads(target *t)
 {
     static const struct {
         int64_t n, heads, kv_heads, d;
-        wane_dtype type, pool;
+        wane_dtype type, pool, turned;
         bool gains;
-    } all[] = {
-        {1, 1, 1, 2, WANE_F32, WANE_F32, true},     {1, 8, 2, 128, WANE_BF16, WANE_BF16, true},
-        {33, 4, 4, 64, WANE_F16, WANE_F32, false},  {5, 3, 1, 62, WANE_BF16, WANE_F16, true},
-        {31, 2, 1, 256, WANE_F32, WANE_BF16, true}, {3, 2, 1, 512, WANE_BF16, WANE_BF16, true}};
+    } all[] = {{1, 1, 1, 2, WANE_F32, WANE_F32, WANE_F32, true},
+               {1, 8, 2, 128, WANE_F32, WANE_BF16, WANE_BF16, true},
+               {33, 4, 4, 64, WANE_F16, WANE_F32, WANE_F16, false},
+               {5, 3, 1, 62, WANE_BF16, WANE_F16, WANE_F32, true},
+               {31, 2, 1, 256, WANE_F32, WANE_BF16, WANE_BF16, true},
+               {3, 2, 1, 512, WANE_BF16, WANE_BF16, WANE_BF16, true}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         int64_t n = all[i].n, d = all[i].d, half = d / 2, pool = n + 9;
         int64_t count[3] = {all[i].heads, all[i].kv_heads, all[i].kv_heads};
@@ -137,7 +139,10 @@ static void row_heads(target *t)
             x[j] = normal(t, n * cols, 2);
             in[j] = put_mat(t, all[i].type, n, cols, 0, x[j]);
             want[j] = j ? normal(t, pool * cols, 1) : host_bytes(t, (size_t)(n * cols) * 8);
-            out[j] = j ? put_mat(t, all[i].pool, pool, cols, gap(cols, 3), want[j]) : in[0];
+            out[j] = j ? put_mat(t, all[i].pool, pool, cols, gap(cols, 3), want[j])
+                     : all[i].turned == all[i].type
+                         ? in[0] /* in place */
+                         : put_mat(t, all[i].turned, n, cols, gap(cols, 1), NULL);
             for (int64_t r = 0; r < n; r++) {
                 for (int64_t c = 0; c < count[j]; c++) {
                     const double *from = x[j] + r * cols + c * d;
@@ -155,14 +160,18 @@ static void row_heads(target *t)
                 }
             }
         }
-        h.q = in[0], h.k = in[1], h.v = in[2], h.keys = out[1], h.values = out[2];
+        h.q = in[0], h.k = in[1], h.v = in[2];
+        h.turned = out[0], h.keys = out[1], h.values = out[2];
         assert_int_equal(t->k->heads(t->dev, &h), WANE_OK);
-        double limit = 3 * fmax(type_limit(all[i].type), type_limit(all[i].pool));
+        double limit = 3 * fmax(fmax(type_limit(all[i].type), type_limit(all[i].pool)),
+                                type_limit(all[i].turned));
         for (int j = 0; j < 3; j++) {
             got[j] = get_mat(t, out[j]);
             check_near(t, "heads", got[j], want[j], out[j].rows * out[j].cols, limit);
         }
         h.v.cols++;
+        assert_int_equal(t->k->heads(t->dev, &h), WANE_EARG);
+        h.v.cols--, h.turned.rows--;
         assert_int_equal(t->k->heads(t->dev, &h), WANE_EARG);
         give_back(t);
     }
@@ -375,9 +384,82 @@ static void row_divergence(target *t)
     }
 }
 
+/* Texts that grow in steps, against what the host would have written down: rows that follow each
+ * other and rows that do not, stop ids, NaN, texts that stand still. */
+static void row_advance(target *t)
+{
+    enum { TEXTS = 40, STEPS = 7, SPANS = 4 + STEPS, MOST = TEXTS * SPANS };
+    static const double stops[2] = {50, 7};
+    for (int with_stops = 0; with_stops < 2; with_stops++) {
+        double *v[5], *rows = host_bytes(t, TEXTS * STEPS * 8), *stop = host_bytes(t, sizeof stops);
+        wane_run run[TEXTS], *got_run = host_bytes(t, sizeof run);
+        wane_span span[MOST] = {{0, 0}}, *got_span = host_bytes(t, sizeof span);
+        for (int k = 0; k < 5; k++) v[k] = host_bytes(t, TEXTS * 8); /* found .. left */
+        double *found = v[0], *ids = v[1], *position = v[2], *row = v[3], *left = v[4];
+        double *said = host_bytes(t, TEXTS * STEPS * 8);
+        memcpy(stop, stops, sizeof stops);
+        for (int i = 0; i < TEXTS; i++) {
+            int spans = (int)pick(t, 4), at = 1000 * i;
+            ids[i] = i, position[i] = (double)pick(t, 500), left[i] = (double)pick(t, STEPS + 1);
+            for (int k = 0; k < spans; k++, at += 90)
+                span[i * SPANS + k] = (wane_span){at, 1 + (int)pick(t, 80)};
+            row[i] = spans && pick(t, 2) ? at - 90 + span[i * SPANS + spans - 1].count : at + 1;
+            run[i] = (wane_run){i, 1, (int32_t)row[i], i * SPANS, spans};
+            for (int l = STEPS - 1, r = (int)row[i]; l >= 0; l--)
+                rows[i * STEPS + l] = r += 1 + (pick(t, 3) == 0);
+        }
+        wane_growth g = {.runs = put_bytes(t, run, sizeof run),
+                         .spans = put_bytes(t, span, sizeof span)};
+        wane_mat *mats[5] = {&g.found, &g.ids, &g.position, &g.row, &g.left};
+        for (int k = 0; k < 5; k++) *mats[k] = put_mat(t, WANE_I32, TEXTS, 1, k % 2, v[k]);
+        g.said = put_mat(t, WANE_I32, TEXTS, STEPS, 1, said);
+        g.rows = put_mat(t, WANE_I32, TEXTS, STEPS, 0, rows);
+        if (with_stops) g.stop = put_mat(t, WANE_I32, 1, 2, 0, stop);
+        for (int step = 0; step < STEPS; step++) {
+            for (int i = 0; i < TEXTS; i++) found[i] = (double)pick(t, 60) - 1;
+            g.found = put_mat(t, WANE_I32, TEXTS, 1, 2, found);
+            RUN(t, advance, &g);
+            for (int i = 0; i < TEXTS; i++) {
+                if (left[i] <= 0) continue;
+                said[i * STEPS + (int)--left[i]] = found[i];
+                if (found[i] < 0 || (with_stops && (found[i] == 50 || found[i] == 7))) left[i] = 0;
+                if (left[i] == 0) continue;
+                wane_span *end = &span[i * SPANS + run[i].n_spans];
+                if (run[i].n_spans && end[-1].row + end[-1].count == (int)row[i])
+                    end[-1].count++;
+                else
+                    *end = (wane_span){(int)row[i], 1}, run[i].n_spans++;
+                ids[i] = found[i], position[i]++;
+                row[i] = rows[i * STEPS + (int)left[i] - 1];
+                run[i].row = (int32_t)row[i];
+            }
+        }
+        for (int k = 1; k < 5; k++) check_same(t, "advance", get_mat(t, *mats[k]), v[k], TEXTS, 0);
+        check_same(t, "advance: said", get_mat(t, g.said), said, TEXTS * STEPS, 0);
+        assert_int_equal(t->k->get(t->dev, got_run, g.runs, sizeof run), WANE_OK);
+        assert_int_equal(t->k->get(t->dev, got_span, g.spans, sizeof span), WANE_OK);
+        assert_memory_equal(got_run, run, sizeof run);
+        assert_memory_equal(got_span, span, sizeof span);
+        g.left.rows--;
+        REFUSED(t, advance, &g);
+        g.left.rows++, g.rows.cols--;
+        REFUSED(t, advance, &g);
+        give_back(t);
+    }
+}
+
 const kernel_row kernel_rows_transformer[] = {
-    {"embed", row_rows},        {"rmsnorm", row_rmsnorm},       {"rope", row_rope},
-    {"store", row_rows},        {"heads", row_heads},           {"attend", row_attend},
-    {"silu_mul", row_silu_mul}, {"take_rows", row_rows},        {"argmax", row_argmax},
-    {"log_prob", row_log_prob}, {"divergence", row_divergence}, {NULL, NULL},
+    {"embed", row_rows},
+    {"rmsnorm", row_rmsnorm},
+    {"rope", row_rope},
+    {"store", row_rows},
+    {"heads", row_heads},
+    {"attend", row_attend},
+    {"silu_mul", row_silu_mul},
+    {"take_rows", row_rows},
+    {"argmax", row_argmax},
+    {"log_prob", row_log_prob},
+    {"divergence", row_divergence},
+    {"advance", row_advance},
+    {NULL, NULL},
 };
