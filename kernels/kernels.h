@@ -269,7 +269,7 @@ typedef struct wane_kernels {
                               wane_mat q); /* F32 (n,1) KL(softmax p || softmax q), nats */
 } wane_kernels;
 
-#define WANE_KERNELS_ABI 3u
+#define WANE_KERNELS_ABI 4u
 
 const wane_kernels *wane_cpu_kernels(void);
 

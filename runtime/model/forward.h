@@ -34,7 +34,7 @@ typedef struct {
     int n_stop;
     bool stop_at_box;                /* end once a \boxed{...} with balanced braces is closed; needs tokenizer */
     int64_t loop;                    /* end once this many tokens repeat with a period of at most 64; 0: never */
-    int batch;                       /* most rows decoded at once; 0: what fits, at most 64 */
+    int batch;                       /* most rows decoded at once; 0: what fits, at most 64 on a CPU, 512 on a GPU */
     const wane_tokenizer *tokenizer; /* for stop_at_box and stop_text; may be NULL without them */
     const char *const *stop_text;    /* texts that end an answer once its tokens' bytes hold one (256 bytes at most) */
     const size_t *stop_length;       /* [n_stop_text] */
