@@ -7,7 +7,10 @@ local formats = {}
 
 --- Names of the formats that codes are written in; "dense" is none of them, but what save and convert write besides.
 formats.names = {}
-for i, packing in ipairs(core.save.formats()) do formats.names[i] = packing.name end
+local packings = {}
+for i, packing in ipairs(core.save.formats()) do
+  formats.names[i], packings[packing.name] = packing.name, packing
+end
 
 local every = table.move(formats.names, 1, #formats.names, 1, {})
 every[#every + 1] = "dense"
@@ -29,6 +32,35 @@ formats.convert_spec = {
   { name = "format", kind = "one of", choices = every, required = true, doc = "how the codes will lie in the files" },
   table.unpack(shared),
 }
+
+-- The format that most programs read of what a method makes.
+local function usual(plan)
+  if plan.method == "awq" and plan.bits == 4 then return "awq" end
+  if plan.method == "gptq" and plan.symmetric and (plan.bits == 4 or plan.bits == 8) then return "gptq" end
+  if plan.zero == "float" then return "hqq" end
+  return "compressed-tensors"
+end
+
+--- The format that codes of a plan will be stored in, chosen before they are made: they are fitted to its scales.
+-- Where the model's sizes are not for the usual one it is compressed-tensors, which takes all.
+-- @param model the model to be quantized
+-- @param plan wane.awq { bits = 4, format = "compressed-tensors" }
+-- @param head whether its head becomes codes too
+-- @return the format's name and the dtype of its scales (nil: the weights' own); a warning where it is not the usual
+--   one, and no name where no format holds such codes
+-- @error unsupported where the plan names a format that cannot hold them
+function formats.choose(model, plan, head)
+  local grid = { bits = plan.bits, group_size = plan.group_size, symmetric = plan.symmetric, head = head,
+                 activation_bits = plan.activation_bits, fractional = plan.zero == "float" }
+  local name, warning = plan.format or usual(plan), nil
+  local ok, err = pcall(core.save.check, model, name, grid)
+  if not ok and plan.format then error(err, 0) end
+  if not ok then
+    warning = err.message
+    name = pcall(core.save.check, model, "compressed-tensors", grid) and "compressed-tensors" or nil
+  end
+  return name, name and packings[name].scale, warning
+end
 
 --- Refuses a folder that is there already: asked before hours of work, and again by what writes.
 -- @error io

@@ -1,7 +1,12 @@
 --- The quantization methods: wane.gptq { bits = 4 } and its siblings make plans.
 -- Everything but the calls follows from the tables in C (runtime/quant/methods.def): names, options, checks, help.
 local core = require "wane.core"
+local formats = require "wane.formats"
 local options = require "wane.options"
+
+-- Where the result is to be saved in one that its method would not take by itself: it decides the scales' type.
+local format_option = { name = "format", kind = "one of", choices = formats.names,
+                        doc = "what the codes are made for; the method's own unless given" }
 
 -- A plan is a table of a method's name and all its options; it is not changed once made.
 local plan = { __name = "wane.plan" }
@@ -50,7 +55,7 @@ local function to_plan(self, given, level)
   local checked = options.check(self.options, given, what, level + 1)
   local ok, made, label = pcall(core.quant.settle, self.name, checked)
   if not ok then error((tostring(made):gsub("^.-(wane%.)", "%1", 1)), level) end
-  made.method, made.label = self.name, self.name .. " " .. label
+  made.method, made.label, made.format = self.name, self.name .. " " .. label, checked.format
   return setmetatable(made, plan)
 end
 
@@ -90,6 +95,7 @@ end
 -- method.encode(w, ...) and method.scale(w, ...) know their method
 local function bind(entry)
   local self = setmetatable(entry, method)
+  entry.options[#entry.options + 1] = format_option
   for _, name in ipairs { "encode", "scale" } do
     local f = method[name]
     entry[name] = function(...) return f(self, ...) end

@@ -2,6 +2,7 @@
 -- The source stays as it is and on disk; one layer at a time is on the device, and the result's layers wait on the
 -- host. Policy is here; every step is one call of C (runtime/quant).
 local core = require "wane.core"
+local formats = require "wane.formats"
 local methods = require "wane.methods"
 local options = require "wane.options"
 
@@ -76,7 +77,7 @@ local closing = {
 -- The matrices of one stage of layer i (from 0) into layer; their results at the end of list.
 local function quantize_stage(run, i, number, source, layer)
   local stats <close> = run.pass and run.pass:step(layer, i, number - 1, run.plan)
-  local stage <close> = core.quant.stage(run.model, run.plan, source, layer, number, stats, run.pass)
+  local stage <close> = core.quant.stage(run.model, run.plan, source, layer, number, stats, run.pass, run.scale)
   stage:rescale()
   for k, name in ipairs(stage:names()) do
     local result, codes = stage:encode(k)
@@ -101,7 +102,7 @@ local function quantize_head(run, count)
   local final <close> = core.quant.final(run.model)
   local stats <close> = run.pass and run.pass:step(final, count, -1, run.plan)
   local weight <close> = run.model:tensor "lm_head.weight"
-  local stage <close> = core.quant.matrix(run.plan, weight, stats)
+  local stage <close> = core.quant.matrix(run.plan, weight, stats, run.scale)
   local result, codes = stage:encode(1)
   result.name, result.error_of = "lm_head", run.pass and "outputs" or "weights"
   run.results[#run.results + 1] = result
@@ -126,7 +127,7 @@ local function describe(run, layer, about, began)
     activation_bits = codes.activation_bits, layers = run.results, calibration = about,
     error = mean(run.results, "error"), rtn_error = mean(run.results, "rtn_error"),
     error_of = run.pass and "outputs" or "weights", fallbacks = fallbacks,
-    warnings = about and warnings(run.model, about) or {},
+    warnings = about and warnings(run.model, about) or {}, format = run.format,
     seconds = core.clock() - began, peak_bytes = info.peak, device = info.description,
   }
 end
@@ -135,7 +136,7 @@ end
 -- Every matrix stands in quantization.layers with its relative output error and round-to-nearest's beside it; one on
 -- which the method lost was rounded to nearest, and says fallback = "rtn".
 -- @param model a model as it was trained
--- @param plan wane.gptq { bits = 4 }, ...
+-- @param plan wane.gptq { bits = 4 }, ...; its format decides what type the scales are fitted in
 -- @param calibration of wane.calibration; methods that work from the weights alone do without
 -- @param given options: out, on_layer, progress, prove
 -- @return model, with .quantization { method, label, bits, ..., layers, calibration, seconds, peak_bytes }
@@ -143,16 +144,17 @@ end
 local function quantize(model, plan, calibration, given)
   local o = options.check(spec, given, "wane.quantize")
   check_arguments(model, plan, calibration)
-  if o.out then require "wane.formats".check_destination(o.out) end
+  if o.out then formats.check_destination(o.out) end
   core.device.reset_peak()
   local began = core.clock()
   local texts = calibration and calibration:bind(model)
   local bytes = planned(model, plan, texts)
   if o.on_plan then o.on_plan(bytes) end
-  model:check()
-  local count = math.tointeger(model.config.num_hidden_layers)
   local run <close> = setmetatable({ model = model, plan = plan, results = {} }, closing)
   run.head = not plan.keep_lm_head and has_own_head(model) -- a tied head is the embedding, and stays
+  run.format, run.scale, run.warning = formats.choose(model, plan, run.head)
+  model:check()
+  local count = math.tointeger(model.config.num_hidden_layers)
   local about
   run.texts = texts
   if calibration then run.pass, about = start(model, plan, calibration, texts) end
@@ -166,6 +168,7 @@ local function quantize(model, plan, calibration, given)
   local small = core.quant.assemble(model, layers, head)
   local quantization = describe(run, layers[1], about, began)
   quantization.planned_bytes = bytes
+  if run.warning then table.insert(quantization.warnings, run.warning) end
   core.model.set(small, "quantization", quantization)
   if o.prove then quantization.proof = require "wane.proof".of(model, small, run.texts) end
   if o.out then small:save(o.out) end

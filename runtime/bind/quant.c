@@ -336,7 +336,18 @@ static wane_status open_stage(wane_model *m, const wane_plan *p, const wane_laye
 }
 
 /* The pointer in the box at arg; NULL for nil. */
-/* stage(model, plan, source, into, number, stats, calib): the last two may be nil */
+/* The scales' type by its name at arg, into the plan; nil: the weights'. */
+static void check_scale_dtype(lua_State *L, int arg, wane_plan *p)
+{
+    const char *name = luaL_optstring(L, arg, NULL);
+    wane_dtype t;
+    if (!name) return;
+    luaL_argcheck(L, wane_dtype_parse(name, &t) && (t == WANE_F32 || t == WANE_F16 || t == WANE_BF16),
+                  arg, "scales are f32, f16 or bf16");
+    p->scale_dtype = t;
+}
+
+/* stage(model, plan, source, into, number, stats, calib, scale): the last three may be nil */
 static int l_stage(lua_State *L)
 {
     wane_err e;
@@ -348,6 +359,7 @@ static int l_stage(lua_State *L)
     wane_check(L, 4, &layer_type);
     lua_Integer number = luaL_checkinteger(L, 5);
     luaL_argcheck(L, number >= 0 && number < 4, 5, "a block has stages 0 to 3");
+    check_scale_dtype(L, 8, &p);
     lua_settop(L, 7);
     wane_box *box = wane_newbox(L, &stage_type);
     WANE_TRY(L, e,
@@ -378,7 +390,7 @@ static wane_status open_matrix(const wane_plan *p, wane_tensor *w, wane_stats *g
     return s;
 }
 
-/* matrix(plan, w, stats): a stage of one matrix that belongs to no layer */
+/* matrix(plan, w, stats, scale): a stage of one matrix that belongs to no layer */
 static int l_matrix(lua_State *L)
 {
     wane_err e;
@@ -386,6 +398,7 @@ static int l_matrix(lua_State *L)
     job *j;
     wane_check_plan(L, 1, &p);
     wane_check_tensor(L, 2);
+    check_scale_dtype(L, 4, &p);
     lua_settop(L, 3);
     wane_box *box = wane_newbox(L, &stage_type);
     WANE_TRY(L, e, open_matrix(&p, wane_check_tensor(L, 2), optional(L, 3, &stats_type), &j, &e));
@@ -526,8 +539,9 @@ static const wane_reg functions[] = {
      "calibrate(model, plan, texts, weights, weighing) -> texts as ids, on their way through the "
      "model; raises oom"},
     {"stage", l_stage,
-     "stage(model, plan, source, into, number, stats, calib) -> the matrices that read one input"},
-    {"matrix", l_matrix, "matrix(plan, tensor, stats) -> a stage of one matrix"},
+     "stage(model, plan, source, into, number, stats, calib, scale) -> the matrices that read one "
+     "input; scale: what scales are stored as, the weights' dtype unless given"},
+    {"matrix", l_matrix, "matrix(plan, tensor, stats, scale) -> a stage of one matrix"},
     {"stats", l_stats, "stats(plan, { gram, mean, max }) -> what is known of an input; raises oom"},
     {NULL, NULL, NULL},
 };

@@ -8,17 +8,29 @@
  * Departure: columns are taken by falling diagonal of h, as in the authors' act-order, but inside
  * their groups, and groups by their largest: so that the codes need no order when they are used.
  * Where h cannot be factored the damping is raised, and noted. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "runtime/quant/quant.h"
 
 static const wane_option options[] = {
+    {"symmetric", WANE_BOOLEAN, NAN, 0, 1, NULL,
+     "no zero points; true unless given at 4 and 8 bits, which programs read as GPTQ files only so, "
+     "false below"},
     {"damp", WANE_NUMBER, 0.01, 0, 1, NULL,
      "share of the mean diagonal added to it; raised where needed"},
     {"order", WANE_BOOLEAN, 1, 0, 1, NULL,
      "columns with the largest inputs first, within their groups"},
     {NULL, WANE_BOOLEAN, 0, 0, 0, NULL, NULL},
 };
+
+static wane_status settle(wane_plan *p, wane_err *e)
+{
+    double bits = wane_plan_get(p, "bits");
+    (void)e;
+    wane_plan_default(p, "symmetric", bits == 4 || bits == 8);
+    return WANE_OK;
+}
 
 static uint64_t scratch(const wane_plan *p, int64_t m, int64_t k)
 {
@@ -118,6 +130,7 @@ const wane_method wane_method_gptq = {
     .doc = "column by column, later columns absorbing the error; needs calibration text",
     .needs = WANE_NEED_GRAM,
     .options = options,
+    .settle = settle,
     .scratch = scratch,
     .prepare = prepare,
     .encode = encode,

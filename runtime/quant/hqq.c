@@ -6,7 +6,7 @@
  * held (kernels/cpu/hqq.c states the steps). Departure: zeros are whole numbers unless
  * zero = "float", as the formats that W4 kernels read store them; they are rounded and the scales
  * and codes refitted to them by least squares in turn, and a group keeps the best by sum |w -
- * decoded|. */
+ * decoded|. Fractional zeros are rounded to the scales' type, as a file holds them. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -33,7 +33,7 @@ static wane_status settle(wane_plan *p, wane_err *e)
 
 static uint64_t scratch(const wane_plan *p, int64_t m, int64_t k)
 {
-    return p->float_zero ? 0 : wane_mat_bytes(WANE_F32, m, k / wane_plan_group(p, k));
+    return wane_mat_bytes(WANE_F32, m, k / wane_plan_group(p, k));
 }
 
 /* to (U8) = from (F32, the same shape without gaps), rounded to the codes' range. */
@@ -58,13 +58,27 @@ done:
     return s;
 }
 
+/* Zeros become numbers of the scales' type, in which they are stored, and codes follow them. */
+static wane_status store_zeros(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
+{
+    wane_device *d = j->device;
+    if (q.scale.dtype == WANE_F32) return WANE_OK;
+    wane_mat stored = wane_job_take(j, q.scale.dtype, q.zero.rows, q.zero.cols);
+    wane_status s = WANE_CALL(d, e, convert, stored, q.zero);
+    if (!s) s = WANE_CALL(d, e, convert, q.zero, stored);
+    return s ? s : WANE_CALL(d, e, encode, q, w);
+}
+
 static wane_status encode(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
 {
     const wane_plan *p = j->plan;
     wane_device *d = j->device;
     wane_hqq_options o = {(float)wane_plan_get(p, "p"), (float)wane_plan_get(p, "beta"),
                           (float)wane_plan_get(p, "kappa"), (int)wane_plan_get(p, "iterations")};
-    if (p->float_zero) return WANE_CALL(d, e, hqq, q, w, o);
+    if (p->float_zero) {
+        wane_status s = WANE_CALL(d, e, hqq, q, w, o);
+        return s ? s : store_zeros(j, q, w, e);
+    }
     wane_qmat fine = q;
     fine.zero = wane_job_take(j, WANE_F32, q.zero.rows, q.zero.cols);
     wane_status s = WANE_CALL(d, e, hqq, fine, w, o);

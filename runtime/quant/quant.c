@@ -83,6 +83,7 @@ void wane_plan_start(wane_plan *p, const wane_method *m)
     const wane_option *o;
     memset(p, 0, sizeof *p);
     p->method = m;
+    p->scale_dtype = WANE_DTYPES;
     for (int i = 0; i < WANE_OPTIONS; i++) p->value[i] = NAN;
     for (int i = 0; (o = wane_method_option(m, i)); i++) p->value[i] = o->otherwise;
 }

@@ -39,7 +39,8 @@ typedef struct {
     int bits, act_bits;         /* act_bits 8 or 0, as in wane_qmat */
     int64_t group;              /* -1: whole rows */
     bool symmetric;
-    bool float_zero; /* zeros are kept as F32, not as U8 */
+    bool float_zero;        /* zeros are kept as F32, not as U8 */
+    wane_dtype scale_dtype; /* of the scales, as they will be stored; WANE_DTYPES: the weights' */
 } wane_plan;
 
 typedef struct {

@@ -184,7 +184,7 @@ wane_status wane_stage_new(const wane_plan *p, wane_tensor *const *w, const char
     int64_t bytes = (int64_t)(p->method->scratch(p, m, stats->k) + driver_bytes(p, m, stats->k));
     s = wane_tensor_new(d, WANE_U8, 1, &bytes, &st->space, e);
     if (s) goto done;
-    fill_job(st, d, w[0]->dtype);
+    fill_job(st, d, p->scale_dtype == WANE_DTYPES ? w[0]->dtype : p->scale_dtype);
     for (int i = 0; i < n && !s; i++) s = measure(st, i, e);
 done:
     if (s)

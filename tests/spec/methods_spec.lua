@@ -69,7 +69,7 @@ for _, method in ipairs(wane.methods()) do
       assert.same({ 64, 256 }, q.shape)
       assert.same({ 64, 8 }, { q.scale.shape[1], q.scale.shape[2] })
       assert.is_true(q:codes():max() <= 15)
-      assert.matches("^codes w4 g32 %(64, 256%)   .*   %d%.%d%d bits per weight$", tostring(q))
+      assert.matches("^codes w4 g32[ sym]* %(64, 256%)   .*   %d%.%d%d bits per weight$", tostring(q))
       assert.equal(method.name .. " " .. q.label, plan.label)
     end)
 
@@ -117,8 +117,8 @@ describe("a plan", function()
 
   it("carries its label and all its options", function()
     local plan = wane.gptq()
-    assert.equal("gptq w4 g64", plan.label)
-    assert.same({ "gptq", 4, 64, false, 0.01, true },
+    assert.equal("gptq w4 g64 sym", plan.label)
+    assert.same({ "gptq", 4, 64, true, 0.01, true },
       { plan.method, plan.bits, plan.group_size, plan.symmetric, plan.damp, plan.order })
     assert.equal("rtn w2 row sym", wane.rtn { bits = 2, group_size = -1, symmetric = true }.label)
   end)

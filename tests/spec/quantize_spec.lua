@@ -43,7 +43,7 @@ describe("quantizing lune-1m", function()
   }
   for bits, errors in pairs(reference) do
     it(("to %d bits loses what it must"):format(bits), function()
-      local plans = { gptq = wane.gptq { bits = bits }, hqq = wane.hqq { bits = bits, zero = "float" },
+      local plans = { gptq = wane.gptq { bits = bits, symmetric = false }, hqq = wane.hqq { bits = bits, zero = "float" },
                       awq = wane.awq { bits = bits, clip = false } }
       for name, plan in pairs(plans) do
         local small <close> = wane.quantize(model, plan, chats { weights = "all" }, { prove = false })
@@ -72,15 +72,15 @@ describe("quantizing lune-1m", function()
       assert.equal("outputs", r.error_of)
       assert.is_true(r.seconds > 0 and r.error > 0)
     end
-    assert.same({ "gptq", 4, 32, false, 16, "gptq w4 g32" },
-      { q.method, q.bits, q.group_size, q.symmetric, q.activation_bits, q.label })
+    assert.same({ "gptq", 4, 32, true, 16, "gptq w4 g32 sym", "gptq" },
+      { q.method, q.bits, q.group_size, q.symmetric, q.activation_bits, q.label, q.format })
     local about = q.calibration
     assert.same({ 128, 13652, 5413, "unique", chats().hash },
       { about.samples, about.tokens, about.distinct, about.weights, about.hash })
     assert.is_true(q.seconds > 0 and q.peak_bytes > 0)
     assert.equal(layers, #seen)
     assert.equal(layers .. "/" .. layers, done[#done])
-    assert.matches("gptq w4 g32", tostring(small))
+    assert.matches("gptq w4 g32 sym", tostring(small))
     -- the source is as it was, the result decodes to something close to it
     local w = model:tensor "model.layers.0.mlp.up_proj.weight"
     assert.equal(before, w:hash())
@@ -175,7 +175,7 @@ describe("a small budget", function()
   it("of 10 MiB is enough for lune-3m, and changes nothing but time", function()
     wane.device { name = "cpu", memory = "10MiB" }
     local model <close> = wane.load(folder "3m")
-    local small <close> = wane.quantize(model, wane.gptq { bits = 4 }, chats())
+    local small <close> = wane.quantize(model, wane.gptq { bits = 4, symmetric = false }, chats())
     local q = small.quantization
     assert.is_true(q.peak_bytes <= 10 << 20)
     assert.is_true(q.calibration.batches > 1)

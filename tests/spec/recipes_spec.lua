@@ -105,7 +105,7 @@ describe("recipes/compare.lua", function()
   it("holds all methods against the model as it is", function()
     local done = run("recipes/compare.lua", "--trunc-eval", "1", "--calib", CALIB, "--out", dir .. "/compare.html")
     assert.equal(0, done.code, done.err)
-    for _, label in ipairs { "as it is", "rtn w4 g64", "awq w4 g64", "hqq w4 g64", "gptq w4 g64", "smoothquant w4 g64" } do
+    for _, label in ipairs { "as it is", "rtn w4 g64", "awq w4 g64", "hqq w4 g64", "gptq w4 g64 sym", "smoothquant w4 g64" } do
       assert.is_truthy(done.out:find("| " .. label, 1, true), label)
     end
     assert.is_truthy(core.files.read(dir .. "/compare.html"):find("</html>", 1, true))

@@ -73,6 +73,7 @@ describe("a saved model", function()
 end)
 
 describe("each method's model", function()
+  local USUAL = { ["awq w4 g64"] = "awq", ["gptq w4 g32 sym"] = "gptq" }
   local source, calibration
   lazy_setup(function()
     source = wane.load(LUNE)
@@ -81,6 +82,7 @@ describe("each method's model", function()
   lazy_teardown(function() source:close() end)
 
   for _, plan in ipairs { wane.rtn { bits = 4 }, wane.hqq { bits = 3 }, wane.awq { bits = 4 }, wane.gptq { bits = 4, group_size = 32 },
+                          wane.gptq { bits = 4, group_size = 32, symmetric = false }, wane.gptq { bits = 3 },
                           wane.smoothquant { bits = 4 }, wane.smoothquant { bits = 8 } } do
     it("says the same after saving: " .. plan.label, function()
       local small <close> = quantize(source, plan, calibration)
@@ -89,6 +91,7 @@ describe("each method's model", function()
       local back <close> = wane.load(out)
       assert.is_true(small:logits(IDS) == back:logits(IDS))
       assert.equal(plan.label, back.quantization.label)
+      assert.equal(USUAL[plan.label] or "compressed-tensors", back.quantization.format)
       assert.equal(28, #back.quantization.layers)
       assert.equal(small.quantization.error, back.quantization.error)
       same_weights(back, out, plan.bits, 1)
@@ -180,6 +183,75 @@ describe("the folder", function()
     assert.is_false(ok)
     assert.equal("unsupported", err.code)
     assert.is_truthy(err.message:find(out, 1, true) and err.message:find("quantized already", 1, true))
+  end)
+end)
+
+describe("the format that a plan is made for", function()
+  local source
+  lazy_setup(function() source = wane.load(LUNE) end)
+  lazy_teardown(function() source:close() end)
+
+  local function scales_of(plan)
+    local small <close> = quantize(source, plan)
+    local out = place()
+    local told = small:save(out)
+    local tensors, types = packed.folder(out), {}
+    for name, t in pairs(tensors) do
+      if name:find("%.scales?$") or name:find("%.weight_scale$") then types[t.dtype] = true end
+    end
+    assert.is_nil(next(types, next(types)))
+    return next(types), told.format
+  end
+
+  it("decides the type of its scales, and what it is saved as", function()
+    assert.same({ "BF16", "compressed-tensors" }, { scales_of(wane.rtn { bits = 4 }) })
+    assert.same({ "F16", "awq" }, { scales_of(wane.rtn { bits = 4, format = "awq" }) })
+    assert.same({ "F16", "gptq" }, { scales_of(wane.rtn { bits = 4, symmetric = true, format = "gptq" }) })
+    assert.same({ "F16", "gptq-v2" }, { scales_of(wane.hqq { bits = 4, format = "gptq-v2" }) })
+    assert.same({ "BF16", "hqq" }, { scales_of(wane.hqq { bits = 4, format = "hqq" }) })
+    assert.same({ "BF16", "hqq" }, { scales_of(wane.hqq { bits = 4, zero = "float" }) })
+    assert.equal('rtn { bits = 4, group_size = 64, format = "awq" }', tostring(wane.rtn { format = "awq" }))
+  end)
+
+  it("is refused before a weight is read where it cannot hold the codes", function()
+    for _, row in ipairs {
+      { wane.rtn { bits = 3, format = "awq" }, "4%-bit weights" }, { wane.rtn { format = "gptq" }, "symmetric" },
+      { wane.hqq { zero = "float", format = "awq" }, "fractions" },
+      { wane.rtn { group_size = -1, format = "hqq" }, "not whole rows" },
+    } do
+      local ok, err = pcall(wane.quantize, source, row[1])
+      assert.is_false(ok)
+      assert.equal("unsupported", err.code)
+      assert.matches(row[2], err.message)
+    end
+    assert.error_matches(function() wane.rtn { format = "awk" } end, "did you mean awq")
+  end)
+
+  it("is another one, and says so, where the model's sizes are not for the usual one", function()
+    local tiny <close> = wane.load(TINY .. "llama3")
+    local name, scale, warning = wane.formats.choose(tiny, wane.gptq { group_size = 32 }, false)
+    assert.same({ "compressed-tensors" }, { name, scale })
+    assert.matches("32 divides, not %(16, 64%)", warning)
+    assert.same({ "awq", "f16" }, { wane.formats.choose(tiny, wane.awq { group_size = 32 }, false) })
+    name, scale, warning = wane.formats.choose(tiny, wane.awq { group_size = 32 }, true)
+    assert.same({ "compressed-tensors" }, { name, scale })
+    assert.matches("head", warning)
+  end)
+
+  it("is none where no format holds the codes, which saving says", function()
+    local small <close> = quantize(source, wane.hqq { bits = 3, zero = "float" })
+    assert.is_nil(small.quantization.format)
+    local ok, err = pcall(small.save, small, place())
+    assert.is_false(ok)
+    assert.matches("fractions", err.message)
+  end)
+
+  it("can be another when saving, where not a weight changes", function()
+    local small <close> = quantize(source, wane.rtn { bits = 4, format = "awq" })
+    local out = place()
+    small:save(out, { format = "compressed-tensors" })
+    local back <close> = wane.load(out)
+    assert.is_true(small:logits(IDS) == back:logits(IDS))
   end)
 end)
 

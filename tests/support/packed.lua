@@ -1,5 +1,5 @@
--- packed.lua: saved checkpoints read by other means than wane's own, for specs: safetensors and compressed-tensors as
--- their documents describe them, in plain Lua. Slow, small, and independent of what it checks.
+-- packed.lua: saved checkpoints read by other means than wane's own, for specs: safetensors, compressed-tensors, AutoAWQ
+-- and GPTQ as their documents describe them, in plain Lua. Slow, small, and independent of what it checks.
 local json = require "wane.json"
 
 local packed = {}
@@ -42,6 +42,13 @@ end
 
 local function bf16(bytes, i) return (string.unpack("<f", "\0\0" .. bytes:sub(2 * i - 1, 2 * i))) end
 
+local function f16(bytes, i)
+  local word = string.unpack("<I2", bytes, 2 * i - 1)
+  local exponent, fraction = word >> 10 & 31, word & 1023
+  assert(exponent < 31 and word < 0x8000, "a scale is a finite positive number")
+  return exponent == 0 and fraction * 2.0^-24 or (1024 + fraction) * 2.0^(exponent - 25)
+end
+
 -- `count` values of `bits` each from a row of 32-bit words, the first in the lowest bits.
 local function values(words, bits, count)
   local list, mask = {}, (1 << bits) - 1
@@ -77,8 +84,59 @@ local function zeros(tensors, matrix, m, groups, bits)
   return zero
 end
 
+local ORDER = { 0, 2, 4, 6, 1, 3, 5, 7 }
+
+-- AutoAWQ: word (k, c) has in nibble i the code of input k, output 8c + ORDER[i]; zero points in the same way.
+local function decode_awq(words, points, scales)
+  local k, m, rows = words.shape[1], scales.shape[2], {}
+  local group = k // scales.shape[1]
+  assert(words.dtype == "I32" and scales.dtype == "F16" and words.shape[2] == m // 8)
+  for r = 1, m do rows[r] = {} end
+  for c = 0, k - 1 do
+    local codes = words_of(words.bytes, c * (m // 8), m // 8)
+    local zero = words_of(points.bytes, c // group * (m // 8), m // 8)
+    for w = 0, m // 8 - 1 do
+      for i, offset in ipairs(ORDER) do
+        local r, shift = 8 * w + offset, 4 * (i - 1)
+        local code, point = codes[w + 1] >> shift & 15, zero[w + 1] >> shift & 15
+        rows[r + 1][c + 1] = (code - point) * f16(scales.bytes, c // group * m + r + 1)
+      end
+    end
+  end
+  return rows
+end
+
+-- GPTQ version 1: each output's codes are a column of words; zero points are stored less 1.
+local function decode_gptq(words, stored, scales, bits)
+  local m, rows = scales.shape[2], {}
+  local per, k = words.shape[1], words.shape[1] * 32 // bits
+  local group = k // scales.shape[1]
+  assert(words.dtype == "I32" and scales.dtype == "F16" and words.shape[2] == m)
+  local points = {}
+  for g = 0, scales.shape[1] - 1 do
+    points[g] = values(words_of(stored.bytes, g * stored.shape[2], stored.shape[2]), bits, m)
+  end
+  for r = 0, m - 1 do
+    local column = {}
+    for w = 0, per - 1 do column[w + 1] = string.unpack("<I4", words.bytes, 4 * (w * m + r) + 1) end
+    local row = values(column, bits, k)
+    for c = 1, k do
+      local g = (c - 1) // group
+      row[c] = (row[c] - points[g][r + 1] - 1) * f16(scales.bytes, g * m + r + 1)
+    end
+    rows[r + 1] = row
+  end
+  return rows
+end
+
 -- The weights of one matrix, row by row: (q - zero) * scale with the signed codes of the format.
 function packed.decode(tensors, matrix, bits)
+  local words, scales = tensors[matrix .. ".qweight"], tensors[matrix .. ".scales"]
+  if words then
+    local points = tensors[matrix .. ".qzeros"]
+    if words.shape[2] == scales.shape[2] then return decode_gptq(words, points, scales, bits) end
+    return decode_awq(words, points, scales)
+  end
   local scale = tensors[matrix .. ".weight_scale"]
   local m, groups = scale.shape[1], scale.shape[2]
   local rows, int8 = {}, tensors[matrix .. ".weight"]

@@ -13,6 +13,7 @@ end
 local function plan_of(o)
   local ok, plan = pcall(methods[o.method], {
     bits = o.bits, group_size = o.group_size, symmetric = o.symmetric, keep_lm_head = o.keep_lm_head_fp16,
+    format = o.format,
   })
   if not ok then
     options.fail { code = "usage", message = ("quantize: %s\nsee wane quantize --help"):format((tostring(plan)
@@ -56,8 +57,8 @@ return {
       doc = "columns that share a scale, 64 unless given; -1: a whole row, as W8A8 always has" },
     { name = "symmetric", kind = "boolean", doc = "no zero points" },
     { name = "keep_lm_head_fp16", kind = "boolean", default = true, doc = "leave the output head in 16 bits" },
-    { name = "format", kind = "one of", choices = formats.names, default = "compressed-tensors",
-      doc = "how the codes lie in the files" },
+    { name = "format", kind = "one of", choices = formats.names,
+      doc = "how the codes lie in the files; the method's own unless given" },
     { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
@@ -75,7 +76,7 @@ return {
     end
     local small <close> = wane.quantize(model, plan, calibration,
       { on_plan = say_plan, progress = wane.progress.bar(tostring(plan)) })
-    small:save(o.dst, { format = o.format })
+    small:save(o.dst)
     local saved <close> = wane.load(o.dst)
     if o.json then print(core.json.encode(saved.quantization, { indent = 2 })) else print_saved(wane, saved) end
     return 0
