@@ -24,10 +24,8 @@ static bool equal_codes(const wane_quantized *a, const wane_quantized *b)
 bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
 {
     const char *name = NULL;
-    if (!equal_bytes(a->input_norm, b->input_norm)) name = "input_layernorm";
-    if (!equal_bytes(a->post_norm, b->post_norm)) name = "post_attention_layernorm";
-    if (!equal_bytes(a->q_norm, b->q_norm)) name = "self_attn.q_norm";
-    if (!equal_bytes(a->k_norm, b->k_norm)) name = "self_attn.k_norm";
+    for (int n = 0; n < WANE_NORMS && !name; n++)
+        if (!equal_bytes(*wane_layer_norm(a, n), *wane_layer_norm(b, n))) name = wane_norms[n].name;
     for (int id = 0; id < WANE_LINEARS && !name; id++) {
         const wane_linear *x = &a->linear[id], *y = &b->linear[id];
         if (!equal_bytes(x->weight, y->weight) || !equal_bytes(x->bias, y->bias) ||

@@ -116,11 +116,8 @@ static wane_status save_layer(saving *v, int i, wane_err *e)
     char name[WANE_NAME];
     wane_status s = wane_stored_layer(v, i, &v->loss, &l, e);
     if (s) return s;
-    s = add(v, wane_layer_name(name, i, "input_layernorm"), "weight", l->input_norm, e);
-    if (!s)
-        s = add(v, wane_layer_name(name, i, "post_attention_layernorm"), "weight", l->post_norm, e);
-    if (!s) s = add(v, wane_layer_name(name, i, "self_attn.q_norm"), "weight", l->q_norm, e);
-    if (!s) s = add(v, wane_layer_name(name, i, "self_attn.k_norm"), "weight", l->k_norm, e);
+    for (int n = 0; n < WANE_NORMS && !s; n++)
+        s = add(v, wane_layer_name(name, i, wane_norms[n].name), NULL, *wane_layer_norm(l, n), e);
     for (int id = 0; id < WANE_LINEARS && !s; id++)
         s = add_linear(v, wane_layer_name(name, i, wane_linear_name(id)), &l->linear[id], e);
     wane_layer_release(l);
