@@ -52,6 +52,8 @@ local function count_of(page, part)
   return n
 end
 
+local function note(page, format, ...) page.warnings[#page.warnings + 1] = format:format(...) end
+
 -- The state of a part by the problems it has.
 local function settle(page, name, text)
   local n = count_of(page, name)
@@ -69,6 +71,20 @@ local function dtypes_of(survey)
     return survey.dtypes[a] > survey.dtypes[b] or survey.dtypes[a] == survey.dtypes[b] and a < b
   end)
   return table.concat(names, " and "):lower(), names
+end
+
+-- What lies there that wane never opens: code, and weights that are Python objects.
+local function note_files(page, dir)
+  local code, pickles = {}, {}
+  for _, name in ipairs(core.files.list(dir)) do
+    local ending = name:match "%.(%w+)$"
+    if ending == "py" then code[#code + 1] = fingerprint.shown(name) end
+    if ending == "bin" or ending == "pt" or ending == "pth" or ending == "ckpt" or ending == "pkl" then
+      pickles[#pickles + 1] = fingerprint.shown(name)
+    end
+  end
+  if code[1] then note(page, "%s: code, which wane never runs", table.concat(code, ", ")) end
+  if pickles[1] then note(page, "%s: Python objects, which wane never reads", table.concat(pickles, ", ")) end
 end
 
 local function look_at_files(page)
@@ -93,12 +109,13 @@ local function look_at_files(page)
   end
 end
 
-local function note(page, format, ...) page.warnings[#page.warnings + 1] = format:format(...) end
-
--- A text as it comes back, where that is not as it went in.
-local function changed(tokenizer, text)
-  local back = tokenizer:decode(tokenizer:encode(text))
-  return back ~= text and back or nil
+-- Whether a text comes back as it went in; where not, that is a problem.
+local function check_text(page, tokenizer, text, path)
+  local ok, back = pcall(function() return tokenizer:decode(tokenizer:encode(text)) end)
+  if not ok then return add_error(page, "tokenizer", back) end -- a pattern that ran into its limits
+  if back == text then return end
+  add(page, "tokenizer", "format", ("%s: the text %q comes back as %q"):format(fingerprint.shown(path),
+    fingerprint.shown(text:sub(1, 40)), fingerprint.shown(back:sub(1, 60))), { path = path })
 end
 
 local function check_ids(page, tokenizer, path)
@@ -136,13 +153,7 @@ local function look_at_tokenizer(page, dir)
     return settle(page, "tokenizer")
   end
   check_ids(page, tokenizer, shown)
-  for _, text in ipairs(TEXTS) do
-    local back = changed(tokenizer, text)
-    if back then
-      add(page, "tokenizer", "format", ("%s: the text %q comes back as %q"):format(shown, text:sub(1, 40),
-        back:sub(1, 60)), { path = path })
-    end
-  end
+  for _, text in ipairs(TEXTS) do check_text(page, tokenizer, text, path) end
   page.tokenizer = { tokens = #tokenizer, texts = #TEXTS }
   settle(page, "tokenizer", ("%d tokens, %d texts come back as they were"):format(#tokenizer, #TEXTS))
   return tokenizer
@@ -197,8 +208,12 @@ local function look_at_template(page, dir, tokenizer)
     add(page, "template", "format", ("%s: the chat template leaves out what the user says"):format(
       fingerprint.shown(dir)), { path = dir })
   else
-    page.template = { text = text, tokens = tokenizer and #tokenizer:encode(text) or nil }
-    if tokenizer then note_marks(page, text, tokenizer) end
+    page.template = { text = text }
+    if tokenizer then
+      note_marks(page, text, tokenizer)
+      local ok_ids, ids = pcall(tokenizer.encode, tokenizer, text)
+      page.template.tokens = ok_ids and #ids or nil -- what cannot be encoded has been told of the tokenizer
+    end
   end
   settle(page, "template", page.template and ("a question becomes %s"):format(page.template.tokens
     and plural(page.template.tokens, "token") or plural(#page.template.text, "byte")))
@@ -345,7 +360,13 @@ local function look_at_use(page, dir)
       return state(page, "quantize", "no", page.quantize.why)
     end
   end
-  local model <close> = require "wane.load"(dir)
+  local ok, model = pcall(require "wane.load", dir)
+  if not ok then
+    add_error(page, "tensors", model)
+    page.quantize = { possible = false, why = "it cannot be opened" }
+    return state(page, "quantize", "no", page.quantize.why)
+  end
+  local closing <close> = model -- luacheck: ignore closing
   if page.model.format then return look_at_packed(page, model) end
   local sizes, names, formats = group_sizes(page.model), {}, {}
   local every = table.move(sizes, 1, #sizes, 1, {})
@@ -376,6 +397,7 @@ function check.run(dir, given)
     look_at_generation(page, dir)
     local generation = table.remove(page.parts)
     look_at_files(page)
+    note_files(page, dir)
     local tokenizer = look_at_tokenizer(page, dir)
     look_at_template(page, dir, tokenizer)
     page.parts[#page.parts + 1] = generation

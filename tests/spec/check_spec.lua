@@ -348,6 +348,69 @@ describe("the tokenizer", function()
   end)
 end)
 
+describe("whatever is in the files,", function()
+  local FILES <const> = { "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                          "chat_template.jinja", "model.safetensors" }
+
+  -- a text with some of its bytes changed, or cut, or with a piece twice
+  local function damaged(text, random)
+    local at = random(#text)
+    local how = random(4)
+    if how == 1 then return text:sub(1, at - 1) end
+    if how == 2 then return text:sub(1, at) .. text:sub(at - math.min(at, random(60)) + 1) end
+    if how == 3 then return text:sub(1, at - 1) .. text:sub(at + random(20)) end
+    return text:sub(1, at - 1) .. string.char(random(0, 255)) .. text:sub(at + 1)
+  end
+
+  it("a page comes back, and what wane can load has no fault that it would trip over", function()
+    local state = 1
+    local function random(low, high)
+      if not high then low, high = 1, low end
+      state = (state * 1103515245 + 12345) % 2147483648
+      return low + (state >> 8) % (high - low + 1)
+    end
+    local found = 0
+    for i = 1, 90 do
+      local name = FILES[i % #FILES + 1]
+      local dir <close> = lune { [name] = function(text)
+        -- of the weights the header, which is what is parsed
+        if name ~= "model.safetensors" then return damaged(text, random) end
+        local length = string.unpack("<I8", text) + 8
+        return damaged(text:sub(1, length), random) .. text:sub(length + 1)
+      end }
+      local page = wane.check(dir.path)
+      local ok, model = pcall(wane.load, dir.path)
+      local broken = 0
+      for _, problem in ipairs(page.problems) do
+        assert.is_truthy(problem.part and problem.code and #problem.message > 10)
+        assert.is_nil(problem.message:find "[%c]", problem.message)
+        if problem.part ~= "tokenizer" and problem.part ~= "template" then broken = broken + 1 end
+      end
+      assert.equal(ok, broken == 0, ok and page.problems[1] and page.problems[1].message or tostring(model))
+      if ok then model:close() end
+      found = found + (page.fine and 0 or 1)
+      assert.is_truthy(core.json.decode(core.json.encode(page)).parts[1])
+    end
+    assert.is_true(found > 45, found .. " of 90")
+  end)
+
+  it("and whatever they are called", function()
+    local dir <close> = families.folder()
+    local path = dir.path .. "/a\nb\xff"
+    assert(require "lfs".mkdir(path))
+    for _, name in ipairs(core.files.list(LUNE)) do
+      core.files.write(path .. "/" .. name, core.files.read(LUNE .. "/" .. name))
+    end
+    core.files.write(path .. "/x\27[31m.bin", "")
+    local r = process.run_wane { "check", path }
+    assert.equal(0, r.code, r.err)
+    assert.is_nil(r.out:find("[\27\xff]"), r.out)
+    r = process.run_wane { "check", path, "--json", "--verify" }
+    assert.equal(0, r.code, r.err)
+    assert.is_true(core.json.decode(r.out).fine)
+  end)
+end)
+
 describe("the chat template", function()
   it("may be absent, leave the question out, or refuse it", function()
     local function only(text)
@@ -389,9 +452,15 @@ describe("what does no harm, and may surprise,", function()
     noted(wane.check(other.path), "eos_token a of tokenizer_config.json does not end answers: these end at 1021")
   end)
 
-  it("is noted: code, and a file beside the index", function()
+  it("is noted: code, and weights that are Python objects", function()
     local dir <close> = lune { ["config.json"] = json(function(c) c.auto_map = { AutoModel = "x.Y" } end) }
-    noted(wane.check(dir.path), "auto_map")
+    core.files.write(dir.path .. "/modeling_x.py", "raise SystemExit")
+    core.files.write(dir.path .. "/pytorch_model.bin", "\x80\x02")
+    local page = wane.check(dir.path)
+    assert.is_true(page.fine)
+    noted(page, "auto_map")
+    noted(page, "modeling_x.py: code, which wane never runs")
+    noted(page, "pytorch_model.bin: Python objects, which wane never reads")
   end)
 end)
 

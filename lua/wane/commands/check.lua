@@ -33,6 +33,9 @@ return {
     local wane = require "wane"
     local page = wane.check(o.model, { deep = o.deep, verify = o.verify })
     if o.json then
+      local shown = wane.fingerprint.shown -- JSON is text, and a path may be any bytes
+      page.dir = shown(page.dir)
+      for _, problem in ipairs(page.problems) do problem.path = problem.path and shown(problem.path) end
       print(core.json.encode(page, { indent = 2 }))
     else
       print_page(page, wane.fingerprint.shown)
