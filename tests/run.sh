@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh - every test: installs what is missing, builds, runs the C tests, the specs and luacheck, then the same again
-# with address and undefined-behaviour sanitizers, and a build by clang. Every compiler warning is an error.
+# with address and undefined-behaviour sanitizers, and a build by clang whose fuzz targets (tests/fuzz) replay their
+# inputs and look for new ones for 10 seconds each. Every compiler warning is an error.
 # The last line is "N passed, N failed"; the logs are build/test-*.log. FAST=1 leaves out the second half.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -90,6 +91,14 @@ lint() {
   settle luacheck 0 "$(($(sum 'errors? in [0-9]+ files?' "$log") - bad))" "$bad"
 }
 
+fuzz() { # FOLDER: each target counts twice, for its corpus and for what is new
+  local log=build/test-fuzz.log status
+  began=$SECONDS
+  tests/fuzz/fuzz.sh "$1" 10 >"$log" 2>&1
+  status=$?
+  settle fuzz $status "$(grep -c '^passed ' "$log")" "$(grep -c '^FAILED ' "$log")"
+}
+
 # CUDA code is compiled for one architecture where nvcc is, and cannot run here: tests/gpu.sh does that elsewhere.
 if build gcc build -DCMAKE_CUDA_ARCHITECTURES=90; then
   began=$SECONDS
@@ -101,7 +110,7 @@ if build gcc build -DCMAKE_CUDA_ARCHITECTURES=90; then
 fi
 lint
 if [ "${FAST:-}" != 1 ]; then
-  build clang build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DWANE_CUDA=OFF
+  build clang build-clang -DCMAKE_C_COMPILER=clang -DWANE_FUZZ=ON -DWANE_CUDA=OFF && fuzz build-clang
   if build sanitizers build-asan -DWANE_SANITIZE=address,undefined -DWANE_CUDA=OFF; then
     began=$SECONDS
     [ ! -x build/wane ] || specs lune build tests/slow

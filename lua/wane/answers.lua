@@ -6,7 +6,15 @@ local unicode = require "wane.template.unicode"
 
 local answers = {}
 
-local function trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
+--- Bytes of what is looked through for a wrapped word or a number. A model that repeats itself can fill a box with
+-- a hundred thousand spaces or dollar signs, on which some of the patterns below would take minutes.
+answers.most = 1000
+
+-- (patterns that begin with the run itself would try every space of a long run inside)
+local function trim(text)
+  local first = text:find("%S")
+  return first and text:match("^.*%S", first) or ""
+end
 
 -- What opens or closes a group: \boxed{, {, }; an escaped brace, or any other escape, is text.
 local function groups(text)
@@ -43,16 +51,25 @@ function answers.boxed(text)
   return found
 end
 
+-- Without the dollar signs on both sides, where they are on both.
+local function without_dollars(text)
+  local first, last = text:find("[^$]"), #(text:match("^.*[^$]") or "")
+  if not first then return #text > 1 and "" or text end
+  return first > 1 and last < #text and text:sub(first, last) or text
+end
+
 local WRAPPERS = { "text", "textbf", "textit", "mathrm", "mathbf", "mbox", "operatorname" }
 
 --- A box's content without what TeX puts around words: \text{C} -> C, $x$ -> x, outer braces, a final full stop.
+-- What is longer than answers.most is only trimmed.
 -- @param inside string
 -- @return string
 function answers.plain(inside)
+  if #inside > answers.most then return trim(inside) end
   local before
   repeat
     before = inside
-    inside = trim(inside:gsub("^%$+(.-)%$+$", "%1"):gsub("^\\[%(%[](.-)\\[%)%]]$", "%1"))
+    inside = trim(without_dollars(inside):gsub("^\\[%(%[](.-)\\[%)%]]$", "%1"))
     for _, wrapper in ipairs(WRAPPERS) do
       inside = inside:gsub("^\\" .. wrapper .. "%s*(%b{})$", function(braces) return braces:sub(2, -2) end)
     end
@@ -147,6 +164,7 @@ end
 -- @param inside string  a box's content, or the gold answer as text
 -- @return table or nil  { value = number, exact = { negative, digits, places } or nil, percent = boolean }
 function answers.number(inside)
+  if #inside > answers.most then return nil end
   local text = answers.plain((inside:gsub("\\[,!](%d%d%d)%f[%D]", "%1"))) -- 1\,008
   text = text:gsub("\u{2212}", "-"):gsub("\u{a0}", " "):gsub("\\%$", "$"):gsub("\\%%", "%%"):gsub("{,}", ",")
   text = text:gsub("\\left", ""):gsub("\\right", "")

@@ -43,16 +43,20 @@ local function read(path, most)
     if number == 2 then return nil end -- ENOENT
     errors.raise("io", ("cannot read %s"):format(errors.escape(why)), { path = path })
   end
-  local text, wrong = file:read(most + 1)
+  local pieces, size = {}, 0
+  repeat -- read(n) takes room for n bytes, however short the file is
+    local piece, wrong = file:read(65536)
+    if not piece and wrong then
+      file:close()
+      errors.raise("io", ("cannot read %s: %s"):format(errors.escape(path), errors.escape(wrong)), { path = path })
+    end
+    pieces[#pieces + 1], size = piece, size + #(piece or "")
+  until not piece or size > most
   file:close()
-  if not text and wrong then
-    errors.raise("io", ("cannot read %s: %s"):format(errors.escape(path), errors.escape(wrong)), { path = path })
-  end
-  text = text or ""
-  if #text > most then
+  if size > most then
     errors.raise("unsupported", ("%s is larger than %d bytes"):format(errors.escape(path), most), { path = path })
   end
-  return text
+  return table.concat(pieces)
 end
 
 local function malformed(path, why)

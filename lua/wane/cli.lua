@@ -62,8 +62,20 @@ function cli.usage()
   return USAGE .. table.concat(lines, "\n") .. "\n" .. EXITS
 end
 
+local function absolute(list)
+  local kept = {}
+  for entry in list:gmatch "[^;]+" do
+    if entry:sub(1, 1) == "/" then kept[#kept + 1] = entry end
+  end
+  return table.concat(kept, ";")
+end
+
+-- argparse as it is installed: the folder that wane stands in may be a checkpoint's, of which nothing is ever run.
 local function argparse()
+  local path, cpath = package.path, package.cpath
+  package.path, package.cpath = absolute(path), absolute(cpath)
   local ok, library = pcall(require, "argparse")
+  package.path, package.cpath = path, cpath
   if ok then return library end
   usage_error("the commands need lua-argparse: apt-get install lua-argparse (wane FILE and wane -e go without it)")
 end

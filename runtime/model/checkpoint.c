@@ -7,6 +7,7 @@
  * ../../blobs/HASH of the same repository. */
 #include "runtime/model/checkpoint.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -164,6 +165,31 @@ static void note(wane_status *first, wane_status s, const wane_err *here, wane_e
 static wane_status tell(wane_findings *all, wane_status s, const wane_err *e)
 {
     return s ? wane_findings_add(all, e) : WANE_OK;
+}
+
+bool wane_checkpoint_file(const char *dir, const char *name)
+{
+    struct stat about;
+    int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dirfd >= 0 ? open_within(dir, dirfd, name) : -1;
+    bool there = fd >= 0 && !fstat(fd, &about) && S_ISREG(about.st_mode);
+    if (fd >= 0) close(fd);
+    if (dirfd >= 0) close(dirfd);
+    return there;
+}
+
+/* Links that lead out are read, as whoever put them there may want, but never copied: what they
+ * show may be anybody's. */
+static void warn_of_links(wane_checkpoint *c)
+{
+    DIR *d = opendir(c->dir);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        char shown[128];
+        if (f->d_type != DT_LNK || wane_checkpoint_file(c->dir, f->d_name)) continue;
+        wane_escape(shown, sizeof shown, f->d_name, strlen(f->d_name));
+        warn(c, "%s is a link to no file of this folder; saving leaves it out", shown);
+    }
+    if (d) closedir(d);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -449,6 +475,7 @@ wane_status wane_checkpoint_survey(const char *dir, wane_checkpoint **out, wane_
         goto done;
     }
     s = open_folder(c, dirfd, all, e);
+    if (!s) warn_of_links(c);
 done:
     if (dirfd >= 0) close(dirfd);
     if (!s || (all && c->whole))

@@ -182,9 +182,10 @@ static wane_status name_shards(saving *v, wane_err *e)
     return s;
 }
 
-/* Files that travel with a model and are not weights or config. */
+/* Files that travel with a model and are not weights or config. Never code: "tokenizer.py". */
 static bool travels(const char *name)
 {
+    static const char *const ends[] = {".json", ".jinja", ".txt", ".model", ".md"};
     static const char *const begins[] = {"tokenizer",
                                          "chat_template",
                                          "generation_config.json",
@@ -194,7 +195,10 @@ static bool travels(const char *name)
                                          "merges.txt",
                                          "LICENSE",
                                          "NOTICE"};
-    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+    const char *dot = strrchr(name, '.');
+    bool data = !dot;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends && !data; i++) data = !strcmp(dot, ends[i]);
+    for (size_t i = 0; data && i < sizeof begins / sizeof *begins; i++)
         if (!strncmp(name, begins[i], strlen(begins[i]))) return true;
     return false;
 }
@@ -217,11 +221,10 @@ static wane_status save_companions(saving *v, wane_err *e)
     wane_status s = WANE_OK;
     for (struct dirent *f; !s && (f = readdir(d));) {
         char from[PATH + 300], to[PATH + 300];
-        struct stat st;
-        if (!travels(f->d_name)) continue;
+        if (!travels(f->d_name) || !wane_checkpoint_file(source, f->d_name)) continue;
         snprintf(from, sizeof from, "%s/%s", source, f->d_name);
         snprintf(to, sizeof to, "%s/%s", v->dir, f->d_name);
-        if (!stat(from, &st) && S_ISREG(st.st_mode)) s = copy_file(from, to, e);
+        s = copy_file(from, to, e);
     }
     closedir(d);
     if (s || !v->options->report) return s;

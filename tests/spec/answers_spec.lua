@@ -40,6 +40,32 @@ describe("the box", function()
   end)
 end)
 
+describe("what a model repeats without end", function()
+  for name, text in pairs {
+    spaces = "x" .. (" "):rep(200000) .. "x", dollars = ("$"):rep(200000) .. "x", zeros = "0." .. ("0"):rep(200000) .. "1",
+    braces = ("{"):rep(100000) .. ("}"):rep(100000), stops = ("."):rep(200000), blanks = "1" .. (" "):rep(200000) .. "%x",
+  } do
+    it("takes no time: " .. name, function()
+      local began = os.clock()
+      for _, given in ipairs { text, text:sub(1, answers.most), text:sub(-answers.most) } do
+        answers.boxed("\\boxed{" .. given .. "}")
+        answers.choice(given)
+        answers.truth(given)
+        answers.number(given)
+        answers.overlap(given, "x")
+      end
+      assert.is_true(os.clock() - began < 3) -- 0.1 s; without limits hours
+    end)
+  end
+
+  it("keeps dollar signs that do not stand on both sides", function()
+    local rows = { ["$x$"] = "x", ["$$x$"] = "x", ["$"] = "$", ["$$"] = "", ["$8"] = "$8", ["8$"] = "8$", ["$ a $ b $"] = "a $ b" }
+    for given, plain in pairs(rows) do
+      assert.equal(plain, answers.plain(given), given)
+    end
+  end)
+end)
+
 describe("an option", function()
   local rows = {
     { "C", 3 }, { "c", 3 }, { "(B)", 2 }, { "D. gold", 4 }, { "A) x", 1 }, { "\\text{B}", 2 }, { "$C$", 3 }, { "3", 3 },

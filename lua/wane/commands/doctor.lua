@@ -37,7 +37,7 @@ local function examine(wanted)
     cuda = cuda, cuda_error = why, driver = driver_version(),
     disk_free = core.system.disk_free ".", cache = settings.cache, hub_token = settings.token ~= nil,
     hub = pcall(core.hub.open, {}),
-    argparse = pcall(require, "argparse"),
+    argparse = package.loaded.argparse ~= nil, -- what reads the flags of commands, this one's too
   }
 end
 
