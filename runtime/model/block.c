@@ -70,7 +70,7 @@ wane_attention wane_block_attention(const wane_config *c, const void *runs, int 
         .heads = (int)c->heads,
         .kv_heads = (int)c->kv_heads,
         .head_dim = (int)c->head_dim,
-        .scale = 1.0f / sqrtf((float)c->head_dim),
+        .scale = 1.0f / sqrtf((float)c->head_dim) * (float)c->rope_gain,
     };
 }
 

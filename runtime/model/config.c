@@ -3,7 +3,9 @@
  * Defaults are those of the configuration classes of Hugging Face Transformers for the same family;
  * a field whose default would be a guess is required. Limits: facts that no model comes near, so
  * that later products of these numbers fit. Rope frequencies follow Transformers'
- * modeling_rope_utils.py (default, linear, llama3), in float32 as there. */
+ * modeling_rope_utils.py (default, linear, llama3, yarn), in float32 as there. Yarn (Peng et al.
+ * 2023, arXiv:2309.00071) also scales cosines and sines, of queries and of keys: here it is the
+ * square of that, on their products. */
 #include "runtime/model/config.h"
 
 #include <inttypes.h>
@@ -283,10 +285,42 @@ static bool find_rope(reader *r, const char *kind, wane_rope_kind *out)
     return false;
 }
 
+/* Transformers' attention_factor: the one that is given, or by the two mscales, or by the factor.
+ */
+static double yarn_gain(reader *r, const json_t *rope, double factor)
+{
+    double m = number(r, rope, "mscale", 0, 1e3, false, 0),
+           all = number(r, rope, "mscale_all_dim", 0, 1e3, false, 0);
+    double grown = factor > 1 ? 0.1 * log(factor) : 0, gain = grown + 1;
+    if (m > 0 && all > 0) gain = (m * grown + 1) / (all * grown + 1);
+    gain = number(r, rope, "attention_factor", 0, 1e3, true, gain);
+    return gain * gain;
+}
+
+/* factor may be null: what the context has grown by */
+static void read_yarn(reader *r, const json_t *rope, wane_config *c)
+{
+    c->rope_original = (double)integer(r, rope, "original_max_position_embeddings", 1,
+                                       POSITIONS_MOST, c->positions ? c->positions : 1);
+    double grown = c->rope_original > 0 ? (double)c->positions / c->rope_original : 1;
+    bool null = json_is_null(json_object_get(rope, "factor"));
+    c->rope_factor = number(r, rope, "factor", 1, 1e6, false, null && grown >= 1 ? grown : NAN);
+    c->rope_high = number(r, rope, "beta_fast", 0, 1e6, true, 32);
+    c->rope_low = number(r, rope, "beta_slow", 0, 1e6, true, 1);
+    c->rope_whole = boolean(r, rope, "truncate", true);
+    c->rope_gain = yarn_gain(r, rope, c->rope_factor);
+    if (c->rope_high > 0 && c->rope_high < c->rope_low)
+        refuse(r, WANE_EFORMAT, "beta_fast is %g; it must not be below beta_slow, %g", c->rope_high,
+               c->rope_low);
+    if (c->rope_theta == 1)
+        refuse(r, WANE_EFORMAT, "rope_theta is 1; with yarn it must be another number");
+}
+
 static void read_rope(reader *r, const json_t *j, wane_config *c)
 {
     static const char *const spelling[] = {"rope_parameters", "rope_scaling"};
     const json_t *rope = NULL;
+    c->rope_gain = 1;
     for (int i = 0; i < 2 && !rope; i++) {
         rope = field(j, spelling[i]);
         if (!rope || json_is_object(rope)) continue;
@@ -313,6 +347,10 @@ static void read_rope(reader *r, const json_t *j, wane_config *c)
             refuse(r, WANE_EUNSUPPORTED, "rope_parameters differ by layer; wane turns all alike");
             break;
         }
+        return;
+    }
+    if (c->rope == WANE_ROPE_YARN) {
+        read_yarn(r, rope, c);
         return;
     }
     c->rope_factor = number(r, rope, "factor", 1, 1e6, false, NAN);
@@ -457,9 +495,39 @@ int64_t wane_config_width(const wane_config *c, wane_width width)
     }
 }
 
+/* The dimension whose waves turn so many times in the context that the model was trained on. */
+static double yarn_dimension(const wane_config *c, double turns)
+{
+    double d = (double)c->head_dim;
+    return d * log(c->rope_original / (turns * 6.283185307179586)) / (2 * log(c->rope_theta));
+}
+
+/* Dimensions that turn often stay, those that turn seldom are stretched, with a ramp between. */
+static void yarn_frequencies(const wane_config *c, float *out)
+{
+    double low = yarn_dimension(c, c->rope_high), high = yarn_dimension(c, c->rope_low);
+    if (c->rope_whole) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, (double)c->head_dim - 1);
+    if (low == high) high += 0.001;
+    for (int64_t i = 0; i < c->head_dim / 2; i++) {
+        float wave = powf((float)c->rope_theta, (float)(2 * i) / (float)c->head_dim);
+        float ramp = ((float)i - (float)low) / (float)(high - low);
+        float stay = 1.0f - fminf(fmaxf(ramp, 0), 1);
+        out[i] = 1.0f / ((float)c->rope_factor * wave) * (1.0f - stay) + 1.0f / wave * stay;
+    }
+}
+
 void wane_config_frequencies(const wane_config *c, float *out)
 {
     const float factor = (float)c->rope_factor, turn = 6.283185307179586f;
+    if (c->rope == WANE_ROPE_YARN) {
+        yarn_frequencies(c, out);
+        return;
+    }
     for (int64_t i = 0; i < c->head_dim / 2; i++) {
         float f = 1.0f / powf((float)c->rope_theta, (float)(2 * i) / (float)c->head_dim);
         if (c->rope == WANE_ROPE_LINEAR) f /= factor;

@@ -16,9 +16,12 @@ typedef struct {
     bool tied; /* the output head is the embedding */
     bool qkv_bias, o_bias, mlp_bias;
     wane_rope_kind rope;
-    double rope_theta, rope_factor, rope_low, rope_high, rope_original;
-    int32_t bos, pad; /* -1: none */
-    int32_t eos[16];  /* from generation_config.json too, where it has more */
+    double rope_theta, rope_factor, rope_low, rope_high,
+        rope_original; /* low, high: betas of yarn */
+    double rope_gain;  /* what yarn multiplies products of queries and keys by; 1 */
+    bool rope_whole;   /* yarn's ramp begins and ends at whole numbers */
+    int32_t bos, pad;  /* -1: none */
+    int32_t eos[16];   /* from generation_config.json too, where it has more */
     int n_eos;
     json_t *json; /* the whole of config.json, owned */
 } wane_config;

@@ -333,7 +333,7 @@ static wane_status load_block(const wane_calib *c, int b, int stage, space *s, w
                                     .heads = (int)config->heads,
                                     .kv_heads = (int)config->kv_heads,
                                     .head_dim = (int)config->head_dim,
-                                    .scale = (float)(1 / sqrt((double)config->head_dim))};
+                                    .scale = (float)(config->rope_gain / sqrt((double)config->head_dim))};
     if (stage != 0 && (stage != 1 || c->in)) return WANE_OK;
     wane_status st = put(d, runs, batch->runs, e);
     if (!st && batch->n_spans) st = put(d, spans, batch->spans, e);

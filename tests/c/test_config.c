@@ -227,15 +227,13 @@ static void refuses_what_it_does_not_compute(void **state)
     expect(QWEN3, "sliding_window", "4096", WANE_OK, "");
     expect(QWEN3, "use_sliding_window", "1", WANE_EFORMAT, "true or false");
     expect(QWEN3, "layer_types", "[\"sliding_attention\"]", WANE_EFORMAT, "layer_types");
-    expect(QWEN3, "rope_scaling", "{\"rope_type\":\"yarn\",\"factor\":4.0}", WANE_EUNSUPPORTED,
-           "rope_type is \"yarn\"");
     expect(QWEN3, "rope_scaling", "{\"type\":\"dynamic\",\"factor\":4.0}", WANE_EUNSUPPORTED,
            "dynamic");
     expect(QWEN3, "rope_scaling", "{\"type\":\"linear\",\"factor\":4.0}", WANE_OK, "");
     expect(QWEN3, "rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":4.0}", WANE_EFORMAT,
            "low_freq_factor is missing");
     expect(QWEN3, "rope_scaling", "{\"rope_type\":\"longrope\"}", WANE_EUNSUPPORTED,
-           "computes default, linear, llama3");
+           "computes default, linear, llama3, yarn");
     expect(QWEN3, "rope_scaling", "4", WANE_EFORMAT, "rope_scaling");
     expect(QWEN3, "rope_parameters", "{\"full_attention\":{\"rope_theta\":1.0}}", WANE_EUNSUPPORTED,
            "differ by layer");
@@ -412,6 +410,65 @@ static void frequencies(void **state)
     json_decref(j);
 }
 
+static wane_status load_yarn(const char *rope, wane_config *c, wane_err *e)
+{
+    json_t *j = parse(QWEN3), *scaling = json_loads(rope, 0, NULL);
+    assert_non_null(scaling);
+    json_object_set_new(scaling, "rope_type", json_string("yarn"));
+    json_object_set_new(j, "rope_scaling", scaling);
+    wane_status s = load_json(j, c, e);
+    json_decref(j);
+    return s;
+}
+
+/* As the Qwen models say it for long texts; the numbers are Transformers 5.17's. */
+static void yarn(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rope;
+        const char *says;
+    } wrong[] = {
+        {"{}", "factor is missing"},
+        {"{\"factor\":0.5}", "factor is 0.5"},
+        {"{\"factor\":4,\"beta_fast\":1,\"beta_slow\":2}", "beta_fast is 1"},
+        {"{\"factor\":4,\"attention_factor\":0}", "attention_factor"},
+        {"{\"factor\":4,\"attention_factor\":\"x\"}", "attention_factor"},
+        {"{\"factor\":4,\"mscale\":-1}", "mscale"},
+        {"{\"factor\":4,\"truncate\":1}", "truncate"},
+        {"{\"factor\":4,\"original_max_position_embeddings\":0}", "original_max"},
+        {"{\"factor\":4,\"rope_theta\":1}", "rope_theta is 1"},
+    };
+    static const struct {
+        int i;
+        double f;
+    } known[] = {{0, 1.0},
+                 {20, 0.01333521492779255},
+                 {30, 0.0010643609566614032},
+                 {63, 3.102344408034696e-07}};
+    const double factor = 1.138629436111989;
+    wane_config c;
+    wane_err e;
+    float f[64];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (load_yarn(wrong[i].rope, &c, &e) != WANE_EFORMAT || !strstr(e.message, wrong[i].says))
+            fail_msg("%s: %s", wrong[i].rope, e.message);
+    if (load_yarn("{\"factor\":4.0,\"original_max_position_embeddings\":32768}", &c, &e))
+        fail_msg("%s", e.message);
+    wane_config_frequencies(&c, f);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        assert_true(fabs(f[known[i].i] - known[i].f) <= 1e-6 * known[i].f);
+    assert_true(fabs(c.rope_gain - factor * factor) < 1e-12);
+    wane_config_free(&c);
+    /* what the context has grown by, where the factor is null */
+    assert_int_equal(load_yarn("{\"factor\":null,\"original_max_position_embeddings\":10240,"
+                               "\"attention_factor\":2}",
+                               &c, &e),
+                     WANE_OK);
+    assert_true(c.rope_factor == 4 && c.rope_gain == 4 && c.rope_whole);
+    wane_config_free(&c);
+}
+
 static void absent_file(void **state)
 {
     (void)state;
@@ -440,6 +497,7 @@ int test_config(void)
         cmocka_unit_test(absent_file),
         cmocka_unit_test(surveys),
         cmocka_unit_test(families),
+        cmocka_unit_test(yarn),
     };
     return cmocka_run_group_tests_name("config", tests, make_folder, drop_folder);
 }

@@ -36,6 +36,12 @@ FAMILIES = {
     "llama_bias": ("llama", ("f32",), dict(attention_bias=True, mlp_bias=True,
                                            rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=4.0))),
     "mistral": ("mistral", ALL, dict(head_dim=16, sliding_window=None, rope_theta=1e6)),
+    # a context of 16 made 64 long: dimensions that stay, are stretched, and lie between
+    "qwen3_yarn": ("qwen3", ("bf16",), dict(head_dim=16, rope_parameters=dict(
+        rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16, beta_fast=2.0))),
+    "llama_yarn": ("llama", ("bf16",), dict(rope_parameters=dict(
+        rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16, beta_fast=1.5,
+        beta_slow=0.25, mscale=1.0, mscale_all_dim=0.5, truncate=False))),
 }
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 

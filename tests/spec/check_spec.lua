@@ -109,7 +109,7 @@ describe("all that is wrong is told at once:", function()
     local dir <close> = lune {
       ["config.json"] = json(function(c)
         c.hidden_size, c.rms_norm_eps, c.hidden_act = -1, "small", "gelu"
-        c.rope_parameters = { rope_type = "yarn", factor = 4.0 }
+        c.rope_parameters = { rope_type = "dynamic", factor = 4.0 }
       end),
       ["generation_config.json"] = function() return '{"eos_token_id": "<end>"}' end,
       ["tokenizer.json"] = function(text) return text:sub(1, #text // 2) end,
@@ -119,7 +119,7 @@ describe("all that is wrong is told at once:", function()
     has(page, "config", "format", "hidden_size is -1")
     has(page, "config", "format", "rms_norm_eps is \"small\"")
     has(page, "config", "unsupported", "hidden_act is \"gelu\"")
-    has(page, "config", "unsupported", "rope_type is \"yarn\"", "default, linear, llama3")
+    has(page, "config", "unsupported", "rope_type is \"dynamic\"", "default, linear, llama3, yarn")
     has(page, "generation", "format", "eos_token_id")
     has(page, "tokenizer", "format", "tokenizer.json")
     has(page, "template", "unsupported", "shout")

@@ -46,6 +46,8 @@ describe("Transformers' logits", function()
       ["llama3.f32"] = function(config) config.rope_parameters.low_freq_factor = 2.0 end,
       ["llama_bias.f32"] = function(config) config.rope_parameters.factor = 2.0 end,
       ["mistral.f32"] = function(config) config.rms_norm_eps = 1e-2 end,
+      ["qwen3_yarn.bf16"] = function(config) config.rope_parameters.attention_factor = 1.0 end,
+      ["llama_yarn.bf16"] = function(config) config.rope_parameters.truncate = true end,
     } do
       local dir <close> = folders.make(name, { config = change })
       local model <close> = wane.load(dir.path)
