@@ -162,26 +162,41 @@ local function encode(text)
   return (text:gsub("[^%w._~-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
--- What the Hub has at a revision: { commit, files = name -> { size, hash } }, plain names alone.
-local function list(client, s, id, revision)
-  local url = ("%s/api/models/%s/revision/%s?blobs=true"):format(s.endpoint, id, encode(revision))
-  local ok, page = pcall(core.json.decode, client:fetch(url, LIST_MOST), "the answer")
-  if not ok or type(page) ~= "table" or type(page.sha) ~= "string" or not page.sha:find(COMMIT)
-    or type(page.siblings) ~= "table" then
-    if not ok and getmetatable(page) == core.error and page.code ~= "format" then error(page, 0) end
-    refuse("network", id, ("what %s answered is no listing of a model%s; a login page of the network? see whether it "
-      .. "opens in a browser"):format(s.endpoint, ok and "" or " (" .. tostring(page):sub(1, 200) .. ")"),
-      { url = url:gsub("%?.*", "") })
+local function is_hash(text)
+  return type(text) == "string" and (#text == 40 or #text == 64) and not text:find "[^0-9a-f]"
+end
+
+--- What the Hub says it has of a model: { commit, files = name -> { size, hash } }, of plain names alone; size and hash
+-- are nil where they are none. nil and why for any other text.
+function hub.listing(text)
+  local ok, page = pcall(core.json.decode, text, "the answer")
+  if not ok then
+    if getmetatable(page) ~= core.error or page.code ~= "format" then error(page, 0) end
+    return nil, page.message
   end
-  local listing = { commit = page.sha:lower(), files = {} }
-  for _, entry in ipairs(page.siblings) do
-    local name = type(entry) == "table" and entry.rfilename
+  local function field(t, name) return type(t) == "table" and t[name] or nil end
+  local commit, siblings = field(page, "sha"), field(page, "siblings")
+  if type(commit) ~= "string" or #commit ~= 40 or not is_hash(commit) or type(siblings) ~= "table" then
+    return nil, "no commit and files in it"
+  end
+  local files = {}
+  for _, entry in ipairs(siblings) do
+    local name, lfs_part = field(entry, "rfilename"), field(entry, "lfs")
     if type(name) == "string" and plain(name) then
-      local lfs_part = type(entry.lfs) == "table" and entry.lfs or {}
-      listing.files[name] = { size = lfs_part.size or entry.size, hash = lfs_part.sha256 or entry.blobId }
+      local size, hash = field(lfs_part, "size") or entry.size, field(lfs_part, "sha256") or entry.blobId
+      files[name] = { size = math.type(size) == "integer" and size >= 0 and size or nil,
+                      hash = is_hash(hash) and hash or nil }
     end
   end
-  return listing
+  return { commit = commit, files = files }
+end
+
+local function list(client, s, id, revision)
+  local url = ("%s/api/models/%s/revision/%s?blobs=true"):format(s.endpoint, id, encode(revision))
+  local listing, why = hub.listing(client:fetch(url, LIST_MOST))
+  if listing then return listing end
+  return refuse("network", id, ("what %s answered is no listing of a model (%s); a login page of the network? see "
+    .. "whether it opens in a browser"):format(s.endpoint, why:sub(1, 200)), { url = url:gsub("%?.*", "") })
 end
 
 -- Words for a refusal that people can do something about; the error keeps its url, status and reason.
@@ -246,8 +261,7 @@ end
 -- what client:add takes, for a file of a listing
 local function file_entry(job, name)
   local f, at = job.listing.files[name], job.settings.endpoint
-  local sound = type(f.hash) == "string" and f.hash:find "^[0-9a-f]+$" and (#f.hash == 40 or #f.hash == 64)
-  if math.type(f.size) ~= "integer" or f.size < 0 or not sound then
+  if not f.size or not f.hash then
     refuse("network", job.id, ("%s does not list size and hash of %s as the Hub does; name another with HF_ENDPOINT")
       :format(at, name))
   end
