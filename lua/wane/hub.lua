@@ -344,7 +344,8 @@ end
 
 local function make_folders(job)
   if job.to then return core.files.mkdir(job.to) end
-  for _, dir in ipairs { job.repo .. "/blobs", job.snapshot, job.locks } do core.files.mkdir(dir) end
+  for _, dir in ipairs { job.repo .. "/blobs", job.snapshot } do core.files.mkdir(dir) end
+  pcall(core.files.mkdir, job.locks) -- where nothing is to be fetched, none is needed
   local tag = job.settings.cache .. "/CACHEDIR.TAG" -- so that backups leave the cache out
   if not core.files.kind(tag) then
     pcall(core.files.write, tag, "Signature: 8a477f597d28d172789f06886806bc55\n# A cache: see bford.info/cachedir\n")
@@ -355,8 +356,11 @@ end
 local function write_ref(job, revision)
   local path, commit = job.repo .. "/refs/" .. revision, job.listing.commit
   if job.to or revision == commit or line_of(path) == commit then return end
-  core.files.mkdir(path:match "^(.*)/")
-  core.files.write(path, commit)
+  local ok, err = pcall(function()
+    core.files.mkdir(path:match "^(.*)/")
+    core.files.write(path, commit)
+  end)
+  if not ok and err.code ~= "io" then error(err, 0) end -- a cache may be there to read alone
 end
 
 local function result_of(job, revision, began)

@@ -181,15 +181,26 @@ static wane_status in_the_way(wane_blob *b, wane_err *e)
     return WANE_EIO;
 }
 
-static wane_status make_link(wane_blob *b, wane_err *e)
+static bool link_is_there(const wane_blob *b)
 {
     char target[512];
-    if (!b->f.link) return WANE_OK;
+    if (!b->f.link) return true;
     ssize_t n = readlink(b->f.link, target, sizeof target - 1);
-    if (n >= 0) {
-        target[n] = 0;
-        if (!strcmp(target, b->f.target)) return WANE_OK;
-    }
+    if (n < 0) return false;
+    target[n] = 0;
+    return !strcmp(target, b->f.target);
+}
+
+bool wane_blob_there(const wane_blob *b)
+{
+    struct stat about;
+    return !b->f.verify && !lstat(b->f.path, &about) && S_ISREG(about.st_mode) &&
+           (uint64_t)about.st_size == b->f.size && link_is_there(b);
+}
+
+static wane_status make_link(wane_blob *b, wane_err *e)
+{
+    if (link_is_there(b)) return WANE_OK;
     /* under a name of its own and then renamed: a reader always finds one or the other */
     size_t room = strlen(b->f.link) + 32;
     char *fresh = malloc(room);

@@ -24,6 +24,8 @@ typedef struct {
 wane_status wane_blob_new(wane_blob *, const wane_hub_file *, wane_err *e);
 void wane_blob_free(wane_blob *); /* drops the lock, keeps the partial file if it holds anything */
 
+/* Nothing is to be done or written: a cache that may only be read is enough. */
+bool wane_blob_there(const wane_blob *);
 wane_status wane_blob_lock(wane_blob *, bool *held, wane_err *e); /* false: another has it */
 /* done: the file is there already. Else what is to be read lies in slice. */
 wane_status wane_blob_prepare(wane_blob *, bool *done, wane_err *e);

@@ -340,8 +340,13 @@ wane_status wane_transfer_advance(wane_transfer *t, double now, bool *more, wane
     bool done = false;
     wane_status s = WANE_OK;
     *more = false;
-    if (t->state == WANE_T_NEW) t->state = WANE_T_LOCK;
-    if (t->state == WANE_T_LOCK && now >= t->when) {
+    if (t->state == WANE_T_NEW) {
+        t->state = WANE_T_LOCK;
+        done = wane_blob_there(&t->blob);
+    }
+    if (done) {
+        finish(t, WANE_HUB_PRESENT);
+    } else if (t->state == WANE_T_LOCK && now >= t->when) {
         bool held;
         s = wane_blob_lock(&t->blob, &held, e);
         if (s) return s;

@@ -90,6 +90,15 @@ describe("a model of the Hub", function()
     assert.equal(before + 1, #log(name))
   end)
 
+  it("that is there needs no lock and writes nothing: a cache may be there to read alone", function()
+    local o = settings(scenario "ok")
+    hub.get(MODEL, o)
+    os.execute("rm -r " .. o.cache .. "/.locks")
+    local before = tree(o.cache)
+    hub.get(MODEL, o)
+    assert.same(before, tree(o.cache))
+  end)
+
   it("has its token sent to the Hub alone, and everything asked for as it is", function()
     local name = scenario "ok"
     hub.get(MODEL, settings(name))
