@@ -380,8 +380,16 @@ local function look_at_use(page, dir)
     sizes[1] and table.concat(sizes, ", ") .. " or whole rows" or "whole rows", table.concat(names, ", ")))
 end
 
+-- A model of the Hub by its id, as the cache has it: looking at a model fetches nothing.
+local function folder_of(where)
+  local hub = require "wane.hub"
+  if core.files.kind(where) or not hub.parse(where) then return where end
+  local ok, found = pcall(hub.get, where, { offline = true })
+  return ok and found.dir or where
+end
+
 --- Looks a folder over and tells all that is wrong with it.
--- @param dir string  a folder with config.json and safetensors
+-- @param dir string  a folder with config.json and safetensors, or a Hub id whose files the cache has
 -- @param given options: deep, verify
 -- @return { dir, fine, problems = { { part, code, message, path, tensor } }, more, warnings, parts, model, quantize }
 -- @error oom, interrupted; what is wrong with the folder is in problems, and not raised
@@ -389,6 +397,7 @@ end
 function check.run(dir, given)
   local o = options.check(check.spec, given, "wane.check")
   if type(dir) ~= "string" then error("wane.check takes a folder, not a " .. type(dir), 2) end
+  dir = folder_of(dir)
   local survey = core.check.survey(dir)
   local page = { dir = dir, problems = survey.problems, more = survey.more, warnings = survey.warnings,
                  model = survey, parts = {} }

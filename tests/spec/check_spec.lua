@@ -499,7 +499,9 @@ describe("hashes", function()
 
   it("are compared with the names of the Hub's cache, SHA-256 and git's", function()
     local cache <close> = families.folder()
-    local snapshot, blobs = cache.path .. "/models--a--b/snapshots/0123", cache.path .. "/models--a--b/blobs"
+    local commit = ("0123"):rep(10)
+    local snapshot = cache.path .. "/models--a--b/snapshots/" .. commit
+    local blobs, refs = cache.path .. "/models--a--b/blobs", cache.path .. "/models--a--b/refs"
     core.files.mkdir(snapshot)
     core.files.mkdir(blobs)
     for _, name in ipairs(core.files.list(LUNE)) do
@@ -513,6 +515,15 @@ describe("hashes", function()
     assert.same({}, page.problems)
     assert.equal("the Hub's cache", page.hashes.source)
     assert.equal(#core.files.list(LUNE), page.hashes.compared)
+    core.files.mkdir(refs) -- and by its id, as the cache has it
+    core.files.write(refs .. "/main", commit)
+    local r = process.run_wane({ "check", "a/b", "--verify", "--json" }, "",
+      "env HF_HUB_CACHE=" .. process.quote(cache.path))
+    assert.equal(0, r.code, r.err)
+    assert.equal(snapshot, core.json.decode(r.out).dir)
+    r = process.run_wane({ "check", "a/none" }, "", "env HF_HUB_CACHE=" .. process.quote(cache.path))
+    assert.equal(6, r.code)
+    assert.is_truthy(r.out:find("there is no such folder; a model of the Hub is fetched with: wane get", 1, true), r.out)
     local blob = blobs .. "/" .. core.check.git_hash(LUNE .. "/generation_config.json")
     core.files.write(blob, core.files.read(blob) .. "\n")
     page = wane.check(snapshot, { verify = true })

@@ -26,7 +26,7 @@ end
 
 return {
   summary = "tell everything that is wrong with a model's folder",
-  arguments = { { name = "model", doc = "folder of the model" } },
+  arguments = { { name = "model", doc = "folder of the model, or a Hub id that the cache has" } },
   options = require "wane.check".spec,
   json = true,
   run = function(o)
