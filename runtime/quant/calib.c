@@ -11,7 +11,7 @@
 
 #include "runtime/base/units.h"
 
-enum { STAGES = 4 };
+enum { STAGES = 4, RANGES = 8 };
 
 /* What a batch needs on the device, from one allocation; x may be where it waits. */
 typedef struct {
@@ -412,13 +412,41 @@ static wane_status open_stats(const wane_calib *c, int stage, unsigned needs, wa
     return s;
 }
 
-static wane_status gather(const wane_calib *c, wane_stats *t, wane_mat x, wane_mat weight,
-                          wane_err *e)
+static wane_status gather_rows(const wane_calib *c, wane_stats *t, wane_mat x, wane_mat weight,
+                               wane_err *e)
 {
     wane_device *d = c->model->device;
     wane_status s = WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight);
     if (!s && t->mean) s = WANE_CALL(d, e, column_sum, wane_tensor_mat(t->mean), x, weight);
     if (!s && t->max) s = WANE_CALL(d, e, column_max, wane_tensor_mat(t->max), x, weight);
+    return s;
+}
+
+/* The end of the rows from `first` on that count once, or of those that do not. */
+static int64_t end_of_kind(const wane_batch *b, int64_t first)
+{
+    int64_t end = first + 1;
+    bool once = b->weight[first] == 1;
+    while (end < b->n && (b->weight[end] == 1) == once) end++;
+    return end;
+}
+
+/* Batch b's rows x of an input. Where most rows count once, as they do unless told otherwise, they
+ * go without weights, which a GPU multiplies in at twice the price. */
+static wane_status gather(const wane_calib *c, wane_stats *t, int b, wane_mat x, wane_mat weight,
+                          wane_err *e)
+{
+    const wane_batch *batch = &c->batches->batch[b];
+    wane_mat none = {0};
+    wane_status s = WANE_OK;
+    int ranges = 0;
+    for (int64_t at = 0; at < x.rows && ranges <= RANGES; at = end_of_kind(batch, at)) ranges++;
+    if (ranges > RANGES) return gather_rows(c, t, x, weight, e);
+    for (int64_t at = 0, end; at < x.rows && !s; at = end) {
+        end = end_of_kind(batch, at);
+        s = gather_rows(c, t, wane_mat_rows(x, at, end - at),
+                        batch->weight[at] == 1 ? none : wane_mat_rows(weight, at, end - at), e);
+    }
     return s;
 }
 
@@ -453,7 +481,7 @@ static wane_mat sample_of(const wane_calib *c, int stage)
 static wane_status look(const wane_calib *c, int b, int stage, wane_mat out, wane_mat weight,
                         wane_stats *stats, wane_err *e)
 {
-    wane_status s = stats ? gather(c, stats, out, weight, e) : WANE_OK;
+    wane_status s = stats ? gather(c, stats, b, out, weight, e) : WANE_OK;
     if (!s && stats && c->sample) {
         int64_t first = 0;
         for (int i = 0; i < b; i++) first += sampled(c, i);
@@ -545,7 +573,7 @@ wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat 
         return wane_fail(e, WANE_EARG, "calibration: no input for this matrix is at hand");
     wane_mat all = sample_of(c, c->stage);
     int64_t most = all.rows < WANE_COMPARED_AT_ONCE ? all.rows : WANE_COMPARED_AT_ONCE;
-    int64_t bytes = (int64_t)wane_compare_bytes(c->model, most);
+    int64_t bytes = (int64_t)wane_compare_bytes(c->model, most, w.rows, w.cols);
     wane_status st = wane_tensor_new(d, WANE_U8, 1, &bytes, &buffer, e);
     for (int64_t at = 0; at < all.rows && !st; at += most) {
         wane_mat x = wane_mat_rows(all, at, all.rows - at < most ? all.rows - at : most);

@@ -56,11 +56,11 @@ static int64_t sample_rows(int64_t tokens)
     return (tokens + every - 1) / every;
 }
 
-uint64_t wane_compare_bytes(const wane_model *m, int64_t rows)
+uint64_t wane_compare_bytes(const wane_model *model, int64_t rows, int64_t m, int64_t k)
 {
-    int64_t width = wane_widest(m->config);
-    return 2 * wane_mat_bytes(WANE_F32, rows, width) + wane_mat_bytes(WANE_F32, rows, 1) +
-           wane_mat_bytes(m->device->k->activations, rows, width);
+    if (rows > WANE_COMPARED_AT_ONCE) rows = WANE_COMPARED_AT_ONCE;
+    return 2 * wane_mat_bytes(WANE_F32, rows, m) + wane_mat_bytes(WANE_F32, rows, 1) +
+           wane_mat_bytes(model->device->k->activations, rows, k);
 }
 
 wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, int64_t tokens)
@@ -75,16 +75,13 @@ wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, in
             wane_linear_shape(model->config, (wane_linear_id)(wane_stage_first(s) + i), &rows, &k);
             if (rows > m) m = rows;
         }
-        stage = larger(stage, wane_stage_bytes(p, m, k, wane_stage_count(s), square));
+        uint64_t compared = few ? wane_compare_bytes(model, few, m, k) : 0;
+        stage = larger(stage, wane_stage_bytes(p, m, k, wane_stage_count(s), square) + compared);
         gram = larger(gram, wane_mat_bytes(WANE_F32, k, k) + 3 * wane_mat_bytes(WANE_F32, 1, k));
     }
-    if (few) {
-        /* where the host is as near, the sample is there */
-        if (!wane_device_is_host(model->device))
-            layer += wane_inputs_bytes(model, few) + wane_mat_bytes(WANE_F32, few, 1);
-        stage +=
-            wane_compare_bytes(model, few < WANE_COMPARED_AT_ONCE ? few : WANE_COMPARED_AT_ONCE);
-    }
+    /* where the host is as near, the sample is there */
+    if (few && !wane_device_is_host(model->device))
+        layer += wane_inputs_bytes(model, few) + wane_mat_bytes(WANE_F32, few, 1);
     return (wane_quantize_need){layer + gram, layer + stage, few > 0};
 }
 

@@ -25,8 +25,8 @@ wane_quantize_need wane_quantize_needs(wane_model *, const wane_plan *, int64_t 
 uint64_t wane_batch_bytes(const wane_model *, bool x_here, int64_t n, int64_t runs, int64_t spans);
 /* The rows of a batch, of so many in all, that fit: at least one and at most what is useful. */
 int64_t wane_batch_rows(const wane_model *, const wane_quantize_need *, int64_t tokens);
-/* Of a comparison on a sample of that many rows. */
-uint64_t wane_compare_bytes(const wane_model *, int64_t rows);
+/* Of a comparison for a matrix (m,k) on a sample of that many rows. */
+uint64_t wane_compare_bytes(const wane_model *, int64_t rows, int64_t m, int64_t k);
 
 /* Where activations wait: bytes of the device that are left for them beside `need` and a batch. */
 uint64_t wane_waiting_room(const wane_device *, const wane_quantize_need *need, uint64_t batch);
