@@ -60,6 +60,7 @@ def repository(name):
         return {"README.md": b"hello\n"}
     elif name == "made/small":
         files["model.safetensors"] = noise("small", 3_000)
+        files["LICENSE"] = files["NOTICE"] = b"the same twice\n"
     elif name == "made/big":
         files["model.safetensors"] = noise("big", 6_000_000)
     else:

@@ -47,6 +47,11 @@ local function env(name)
   return value ~= "" and value or nil
 end
 
+local function seconds(name)
+  local n = tonumber(env(name))
+  return n and n > 0 and n < 1e6 and n or nil
+end
+
 local TRUE = { ["1"] = true, on = true, yes = true, ["true"] = true }
 local function is_true(text) return text ~= nil and TRUE[text:lower()] == true end
 
@@ -79,8 +84,8 @@ function hub.settings(given)
   return {
     endpoint = ((o.endpoint or env "HF_ENDPOINT" or "https://huggingface.co"):gsub("/+$", "")),
     home = home, cache = expand(cache), token = token and token:match "^%s*(.-)%s*$" or nil, offline = offline,
-    connect = o.connect or tonumber(env "HF_HUB_ETAG_TIMEOUT") or 10,
-    idle = o.idle or tonumber(env "HF_HUB_DOWNLOAD_TIMEOUT") or 30,
+    connect = o.connect or seconds "HF_HUB_ETAG_TIMEOUT" or 10,
+    idle = o.idle or seconds "HF_HUB_DOWNLOAD_TIMEOUT" or 30,
     ca_file = env "SSL_CERT_FILE" or env "CURL_CA_BUNDLE" or env "REQUESTS_CA_BUNDLE",
   }
 end
@@ -92,7 +97,7 @@ local function refuse(code, id, message, more)
 end
 
 -- whether a name from a server may become that of a file
-local function plain(name) return #name <= 200 and name:find "^[%w][%w._-]*$" ~= nil end
+local function plain(name) return #name <= 150 and name:find "^[%w][%w._-]*$" ~= nil end
 
 local COMPANIONS = {}
 for name in ([[config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json
@@ -269,8 +274,8 @@ local function file_entry(job, name)
   local entry = { name = name, size = f.size, hash = f.hash,
                   url = ("%s/%s/resolve/%s/%s"):format(at, job.id, job.listing.commit, encode(name)) }
   if job.to then
-    entry.path, entry.partial = ("%s/%s"):format(job.to, name), ("%s/.%s.incomplete"):format(job.to, f.hash)
-    entry.copy, entry.verify = blob, true
+    entry.path, entry.copy, entry.verify = ("%s/%s"):format(job.to, name), blob, true
+    entry.partial = ("%s/.%s.%s.incomplete"):format(job.to, name, f.hash)
   else
     entry.path, entry.partial, entry.replace, entry.verify = blob, blob .. ".incomplete", true, job.verify
     entry.lock = ("%s/%s.lock"):format(job.locks, f.hash)
@@ -418,7 +423,8 @@ local function ask(s, o, job, revision, usable)
   if ok then return found end
   if getmetatable(found) ~= core.error then error(found, 0) end
   local code, status = found.code, found.status
-  local away = code == "unsupported" or code == "network" and (not status or status >= 500 or status == 429)
+  local away = code == "unsupported" -- built without libcurl
+    or code == "network" and (not status or status < 400 or status == 429 or status >= 500)
   if not (away and usable) then error(found, 0) end
   return nil, found
 end

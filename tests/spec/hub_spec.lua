@@ -140,12 +140,23 @@ describe("a model of the Hub", function()
     blobs_are_right(o.cache)
   end)
 
-  it("needs no token", function()
-    local name = scenario "ok"
-    local o = settings(name)
-    o.token = nil
-    hub.get("made/small", settings(name, { token = "x" }))
-    for _, entry in ipairs(log(name)) do assert.equal("Bearer x", entry.auth) end
+  it("needs no token, and on this machine no proxy", function()
+    local name, cache = scenario "ok", fresh()
+    local done = process.run_wane({ "get", "made/small" }, nil, ("env -u HF_TOKEN -u HF_TOKEN_PATH HF_HOME=%s HF_HUB_OFFLINE=0 "
+      .. "HF_ENDPOINT=%s http_proxy=http://127.0.0.1:1 all_proxy=http://127.0.0.1:1 timeout 60"):format(cache, endpoint(name)))
+    assert.equal(0, done.code, done.err)
+    assert.is_true(#log(name) > 1)
+    for _, entry in ipairs(log(name)) do assert.is_nil(entry.auth) end
+  end)
+
+  it("may have two files of one content", function()
+    for _, to in ipairs { false, fresh() } do
+      local o = settings(scenario "ok", { to = to or nil })
+      local found = hub.get("made/small", o)
+      assert.equal("the same twice\n", core.files.read(found.dir .. "/LICENSE"))
+      assert.equal("the same twice\n", core.files.read(found.dir .. "/NOTICE"))
+      assert.equal(5, #core.files.list(found.dir))
+    end
   end)
 
   it("may be told of by a redirect within the Hub, where the token goes along", function()
@@ -317,6 +328,7 @@ describe("the environment", function()
     for value, wanted in pairs { ["1"] = true, TRUE = true, yes = true, on = true, ["0"] = false, [""] = false } do
       assert.equal(wanted, told("HF_HUB_OFFLINE=" .. value).offline)
     end
+    assert.equal(10, told("HF_HUB_ETAG_TIMEOUT=-3").connect)
     assert.same({ 3, 4 }, { told("HF_HUB_ETAG_TIMEOUT=3").connect, told("HF_HUB_DOWNLOAD_TIMEOUT=4").idle })
   end)
 end)
@@ -368,14 +380,14 @@ describe("wane get", function()
     local done, cache = get("ok", "made/small")
     assert.equal(0, done.code, done.err)
     assert.equal(("%s/models--made--small/snapshots/%s\n"):format(cache, COMMIT), done.out)
-    assert.is_truthy(done.err:find("^made/small at 0123456789ab: 3 files, [^\r\27]*\n$"), done.err) -- no bar
+    assert.is_truthy(done.err:find("^made/small at 0123456789ab: 5 files, [^\r\27]*\n$"), done.err) -- no bar
   end)
 
   it("prints JSON where it is asked for", function()
     local to = fresh()
     local done = get("ok", "made/small@v1", "--to", to, "--json")
     local found = core.json.decode(done.out)
-    assert.same({ "made/small", "v1", COMMIT, to, 3 }, { found.id, found.revision, found.commit, found.dir, #found.files })
+    assert.same({ "made/small", "v1", COMMIT, to, 5 }, { found.id, found.revision, found.commit, found.dir, #found.files })
   end)
 
   it("ends with the code of its failure, on stderr, without the token", function()
