@@ -229,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(data) <= LFS:
             if self.kind == "htmlfile":
                 return self.answer(200, b"<!DOCTYPE html><html>log in first</html>")
-            return self.answer(200, data, tags + [("ETag", '"%s"' % sha1(data))])
+            return self.answer(200, data, tags + [("ETag", '"%s"' % (sha1(data) if self.kind != "bareweak" else "weak"))])
         linked = sha256(data) if self.kind != "changed" else "0" * 64
         tags += [("X-Linked-Etag", '"%s"' % linked), ("X-Linked-Size", str(len(data)))]
         where = {
@@ -276,13 +276,13 @@ class Handler(BaseHTTPRequestHandler):
             siblings.append({"rfilename": 7})
             siblings.append("text")
         elif kind == "hashes":
-            siblings[0]["blobId"] = "../../../" + "a" * 40
+            siblings[0]["blobId"] = siblings[1]["blobId"] = "../../../" + "a" * 40
         elif kind == "longhash":
-            siblings[0]["blobId"] = "a" * 300
-        elif kind == "bare":
+            siblings[0]["blobId"] = siblings[1]["blobId"] = "a" * 300
+        elif kind.startswith("bare"):
             page["siblings"] = [{"rfilename": s["rfilename"]} for s in siblings]
         elif kind == "sizes":
-            siblings[0]["size"] = -5
+            siblings[0]["size"] = siblings[1]["size"] = -5
         elif kind == "vast":
             for s in siblings:
                 if "lfs" in s:

@@ -263,16 +263,27 @@ local function check_room(id, dir, files)
     :format(size(wanted), size(free), standing(dir)), { requested = wanted, free = free, path = dir })
 end
 
+local function address(job, name)
+  return ("%s/%s/resolve/%s/%s"):format(job.settings.endpoint, job.id, job.listing.commit, encode(name))
+end
+
+-- Mirrors may list names alone: then sizes and hashes come with each file's head.
+local function complete(client, job, names)
+  for _, name in ipairs(names) do
+    local f = job.listing.files[name]
+    if not f.size or not f.hash then f.hash, f.size = client:look(address(job, name)) end
+    if not f.size or not f.hash then
+      refuse("network", job.id, ("%s gives no size and hash of %s as the Hub does; name another with HF_ENDPOINT")
+        :format(job.settings.endpoint, name))
+    end
+  end
+end
+
 -- what client:add takes, for a file of a listing
 local function file_entry(job, name)
-  local f, at = job.listing.files[name], job.settings.endpoint
-  if not f.size or not f.hash then
-    refuse("network", job.id, ("%s does not list size and hash of %s as the Hub does; name another with HF_ENDPOINT")
-      :format(at, name))
-  end
+  local f = job.listing.files[name]
   local blob = ("%s/blobs/%s"):format(job.repo, f.hash)
-  local entry = { name = name, size = f.size, hash = f.hash,
-                  url = ("%s/%s/resolve/%s/%s"):format(at, job.id, job.listing.commit, encode(name)) }
+  local entry = { name = name, size = f.size, hash = f.hash, url = address(job, name) }
   if job.to then
     entry.path, entry.copy, entry.verify = ("%s/%s"):format(job.to, name), blob, true
     entry.partial = ("%s/.%s.%s.incomplete"):format(job.to, name, f.hash)
@@ -319,7 +330,8 @@ local function first_names(job)
   local names, weights, other = {}, {}, nil
   for name in pairs(job.listing.files) do
     if COMPANIONS[name] or name == INDEX then names[#names + 1] = name end
-    if job.listing.files[INDEX] and name:find "%-%d+%-of%-%d+%.safetensors$" or name == SINGLE then
+    local shard = name:find "^model%-%d+%-of%-%d+%.safetensors$" ~= nil
+    if job.listing.files[INDEX] and shard or not job.listing.files[INDEX] and name == SINGLE then
       weights[#weights + 1] = name
     end
     if name:find "%.bin$" or name:find "%.pth?$" or name:find "%.gguf$" then other = name end
@@ -340,9 +352,8 @@ local function weight_names(job)
   if not job.listing.files[INDEX] then return { SINGLE } end
   local names = shards_of((job.to or job.snapshot) .. "/" .. INDEX, job.id)
   for _, name in ipairs(names) do
-    if not job.listing.files[name] then
-      refuse("format", job.id, ("%s names %s, which is not there"):format(INDEX, name))
-    end
+    local f = job.listing.files[name]
+    if not f or not f.hash then refuse("format", job.id, ("%s names %s, which is not there"):format(INDEX, name)) end
   end
   return names
 end
@@ -379,6 +390,8 @@ local function run(client, job)
   make_folders(job)
   local lock <close> = job.to and core.files.lock(job.to) or nil -- luacheck: ignore lock
   local names, weights = first_names(job)
+  complete(client, job, names)
+  complete(client, job, weights)
   local entries = entries_of(job, names)
   check_room(job.id, job.to or job.repo, table.move(entries_of(job, weights), 1, #weights, #entries + 1,
     table.move(entries, 1, #entries, 1, {})))

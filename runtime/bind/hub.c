@@ -13,6 +13,7 @@ static void close_hub(void *h)
 }
 
 static int l_fetch(lua_State *L);
+static int l_look(lua_State *L);
 static int l_add(lua_State *L);
 static int l_step(lua_State *L);
 static int l_state(lua_State *L);
@@ -20,6 +21,8 @@ static int l_state(lua_State *L);
 static const wane_reg methods[] = {
     {"fetch", l_fetch,
      "hub:fetch(url, most) -> the body of the answer, at most so many bytes; raises network"},
+    {"look", l_look,
+     "hub:look(url) -> hash and size of a file, nil where the answer has none; raises network"},
     {"add", l_add,
      "hub:add { url, name, hash, size, path, partial, lock, copy, link, target, replace, verify }: "
      "a "
@@ -76,6 +79,22 @@ static int l_fetch(lua_State *L)
     box->p = body;
     lua_pushlstring(L, body, length);
     return 1;
+}
+
+static int l_look(lua_State *L)
+{
+    wane_err e;
+    char hash[65];
+    int64_t size;
+    wane_hub *hub = wane_check(L, 1, &HUB);
+    const char *url = luaL_checkstring(L, 2);
+    WANE_TRY(L, e, wane_hub_look(hub, url, hash, &size, &e));
+    lua_pushstring(L, hash[0] ? hash : NULL);
+    if (size >= 0)
+        lua_pushinteger(L, size);
+    else
+        lua_pushnil(L);
+    return 2;
 }
 
 /* a field that must be there */

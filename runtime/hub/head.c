@@ -9,7 +9,7 @@
 void wane_head_start(wane_head *h)
 {
     memset(h, 0, sizeof *h);
-    h->length = h->first = h->total = -1;
+    h->length = h->first = h->total = h->linked_size = -1;
     h->retry_after = -1;
 }
 
@@ -90,16 +90,17 @@ static bool sound_etag(const char *text)
 }
 
 /* The hash within an entity tag, where it is one. */
-static void read_linked(wane_head *h, const char *text)
+static void read_hash(char out[65], const char *text)
 {
     char inner[80];
+    out[0] = 0;
     if (!strncmp(text, "W/", 2)) text += 2;
     size_t n = strlen(text);
     if (n >= 2 && text[0] == '"' && text[n - 1] == '"') text++, n -= 2;
     if (n >= sizeof inner) return;
     memcpy(inner, text, n);
     inner[n] = 0;
-    if (wane_head_hash(inner)) memcpy(h->linked, inner, n + 1);
+    if (wane_head_hash(inner)) memcpy(out, inner, n + 1);
 }
 
 static bool copy(char *out, size_t size, const char *text)
@@ -117,9 +118,11 @@ static void read_field(wane_head *h, const char *name, const char *value, double
         h->location_long = !copy(h->location, sizeof h->location, value);
     } else if (!strcasecmp(name, "etag")) {
         if (!copy(h->etag, sizeof h->etag, value) || !sound_etag(h->etag)) h->etag[0] = 0;
+        read_hash(h->tagged, value);
     } else if (!strcasecmp(name, "x-linked-etag")) {
-        h->linked[0] = 0;
-        read_linked(h, value);
+        read_hash(h->linked, value);
+    } else if (!strcasecmp(name, "x-linked-size")) {
+        h->linked_size = number(value, "", NULL);
     } else if (!strcasecmp(name, "content-length")) {
         h->length = number(value, "", NULL);
     } else if (!strcasecmp(name, "content-range")) {

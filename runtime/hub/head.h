@@ -15,6 +15,8 @@ typedef struct {
     bool location_long; /* there was one that did not fit */
     char etag[512];  /* as sent, quotes and all; "" where there is none that could be sent back */
     char linked[65]; /* X-Linked-Etag of the Hub: 40 or 64 hex digits, else "" */
+    char tagged[65]; /* the same of ETag */
+    int64_t linked_size;     /* X-Linked-Size; -1 */
     char error_code[64];     /* X-Error-Code of the Hub: "GatedRepo", "RevisionNotFound" */
     char error_message[256]; /* X-Error-Message; any bytes but 0 */
     int64_t length;          /* Content-Length; -1 */

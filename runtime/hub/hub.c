@@ -177,12 +177,11 @@ static wane_status turn(wane_hub *h, double until, wane_err *e)
     return WANE_OK;
 }
 
-wane_status wane_hub_fetch(wane_hub *h, const char *url, size_t most, char **out, size_t *length,
-                           wane_err *e)
+/* One answer, waited for; the caller frees it. */
+static wane_status ask(wane_hub *h, const char *url, size_t most, wane_transfer **out, wane_err *e)
 {
     wane_transfer *t;
     *out = NULL;
-    *length = 0;
     if (h->n) return wane_fail(e, WANE_EARG, "a hub fetches answers before it fetches files");
     if (!grow(h)) return no_memory(e);
     wane_status s = wane_transfer_new(&h->rules, NULL, url, most, &t, e);
@@ -192,13 +191,41 @@ wane_status wane_hub_fetch(wane_hub *h, const char *url, size_t most, char **out
     h->n = 1;
     while (!s && t->state != WANE_T_DONE) s = turn(h, clock_now() + 0.1, e);
     h->n = 0;
-    if (!s) {
-        *out = t->body;
-        *length = t->length;
-        t->body = NULL;
+    if (s) {
+        wane_transfer_free(t);
+        return s;
     }
+    *out = t;
+    return WANE_OK;
+}
+
+wane_status wane_hub_fetch(wane_hub *h, const char *url, size_t most, char **out, size_t *length,
+                           wane_err *e)
+{
+    wane_transfer *t;
+    *out = NULL;
+    *length = 0;
+    wane_status s = ask(h, url, most ? most : 1, &t, e);
+    if (s) return s;
+    *out = t->body;
+    *length = t->length;
+    t->body = NULL;
     wane_transfer_free(t);
-    return s;
+    return WANE_OK;
+}
+
+wane_status wane_hub_look(wane_hub *h, const char *url, char hash[65], int64_t *size, wane_err *e)
+{
+    wane_transfer *t;
+    hash[0] = 0;
+    *size = -1;
+    wane_status s = ask(h, url, 0, &t, e);
+    if (s) return s;
+    const wane_head *head = &t->head;
+    memcpy(hash, head->linked[0] ? head->linked : head->tagged, sizeof head->linked);
+    *size = head->linked[0] ? head->linked_size : head->length;
+    wane_transfer_free(t);
+    return WANE_OK;
 }
 
 wane_status wane_hub_add(wane_hub *h, const wane_hub_file *f, wane_err *e)

@@ -254,7 +254,9 @@ static wane_status request(wane_transfer *t, wane_err *e)
                curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_head) ||
                curl_easy_setopt(c, CURLOPT_HEADERDATA, t) ||
                curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) ||
-               curl_easy_setopt(c, CURLOPT_WRITEDATA, t) || curl_easy_setopt(c, CURLOPT_PRIVATE, t);
+               curl_easy_setopt(c, CURLOPT_WRITEDATA, t) ||
+               curl_easy_setopt(c, CURLOPT_PRIVATE, t) ||
+               curl_easy_setopt(c, CURLOPT_NOBODY, t->to_file || t->most ? 0L : 1L);
     if (!bad && to.loopback) bad = curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     if (!bad && r->o.ca_file) bad = curl_easy_setopt(c, CURLOPT_CAINFO, r->o.ca_file);
     if (bad || curl_multi_add_handle(r->multi, c)) {
@@ -377,6 +379,12 @@ wane_status wane_transfer_advance(wane_transfer *t, double now, bool *more, wane
     return WANE_OK;
 }
 
+/* A head was asked for: where the Hub tells of a file that lies elsewhere, that is the answer. */
+static bool only_looking(const wane_transfer *t)
+{
+    return !t->to_file && t->most == 0;
+}
+
 static wane_status hop(wane_transfer *t, wane_err *e)
 {
     wane_origin from, to;
@@ -463,6 +471,10 @@ wane_status wane_transfer_end(wane_transfer *t, CURLcode code, double now, wane_
     bool long_text =
         code == CURLE_WRITE_ERROR && t->dropped > DROP_MOST; /* the status says it all */
     if (code && !long_text) return curl_failed(t, code, now, e);
+    if (only_looking(t) && h->linked[0] && h->status < 400) {
+        finish(t, WANE_HUB_FETCHED);
+        return WANE_OK;
+    }
     if (t->to_file && h->linked[0] && strcmp(h->linked, t->blob.f.hash))
         return fail(t, "the file has changed on the server", "run the same command again", e);
     if (h->status == 301 || h->status == 302 || h->status == 303 || h->status == 307 ||

@@ -55,7 +55,7 @@ typedef struct {
     char curl_says[CURL_ERROR_SIZE];
 } wane_transfer;
 
-/* f, or else url and most. */
+/* f; or else the answer from url, or with most 0 its head alone, which stays in t->head. */
 wane_status wane_transfer_new(wane_rules *, const wane_hub_file *f, const char *url, size_t most,
                               wane_transfer **out, wane_err *e);
 void wane_transfer_free(wane_transfer *);

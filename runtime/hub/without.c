@@ -33,6 +33,14 @@ wane_status wane_hub_fetch(wane_hub *h, const char *url, size_t most, char **out
     return missing(e);
 }
 
+wane_status wane_hub_look(wane_hub *h, const char *url, char hash[65], int64_t *size, wane_err *e)
+{
+    (void)h, (void)url;
+    hash[0] = 0;
+    *size = -1;
+    return missing(e);
+}
+
 wane_status wane_hub_add(wane_hub *h, const wane_hub_file *f, wane_err *e)
 {
     (void)h, (void)f;

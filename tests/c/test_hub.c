@@ -43,10 +43,16 @@ static void reads_what_it_needs(void **state)
     assert_int_equal(h.first, 5);
     assert_int_equal(h.total, 20);
     assert_string_equal(h.etag, "\"abc\"");
+    assert_string_equal(h.tagged, "");
     assert_string_equal(h.linked, "0123456789abcdef0123456789abcdef01234567");
     assert_false(h.encoded);
     assert_true(h.retry_after == 7);
     assert_string_equal(h.error_code, "GatedRepo");
+    h = read_head("HTTP/1.1 200 OK\r\nX-Linked-Size: 77\r\n"
+                  "ETag: W/\"0123456789abcdef0123456789abcdef01234567\"\r\n\r\n");
+    assert_int_equal(h.linked_size, 77);
+    assert_string_equal(h.tagged, "0123456789abcdef0123456789abcdef01234567");
+    assert_string_equal(h.linked, "");
     h = read_head("HTTP/1.1 302 Found\r\nLocation: /x\r\nETag: \"a\"\r\n\r\nHTTP/2 200\r\n\r\n");
     assert_int_equal(h.status, 200);
     assert_string_equal(h.location, "");

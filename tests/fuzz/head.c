@@ -13,7 +13,8 @@ static void check(const wane_head *h)
     FUZZ_CHECK(!strpbrk(h->etag, "\r\n"));
     FUZZ_CHECK(!h->etag[0] || h->etag[strlen(h->etag) - 1] == '"');
     FUZZ_CHECK(!h->linked[0] || wane_head_hash(h->linked));
-    FUZZ_CHECK(h->length >= -1 && h->first >= -1 && h->total >= -1);
+    FUZZ_CHECK(!h->tagged[0] || wane_head_hash(h->tagged));
+    FUZZ_CHECK(h->linked_size >= -1 && h->length >= -1 && h->first >= -1 && h->total >= -1);
     FUZZ_CHECK(h->retry_after == -1 || (h->retry_after >= 0 && h->retry_after < 1e12));
     FUZZ_CHECK(h->bytes <= WANE_HEAD_MOST);
 }

@@ -159,6 +159,22 @@ describe("a model of the Hub", function()
     end
   end)
 
+  for _, kind in ipairs { "bare", "hashes", "longhash", "sizes" } do
+    it("may be listed by a mirror without what a file's head has: " .. kind, function()
+      local name = scenario(kind)
+      local found = hub.get(MODEL, settings(name))
+      weights_are_right(found)
+      local looked = 0
+      for _, entry in ipairs(log(name)) do
+        if entry.method == "HEAD" then
+          looked = looked + 1
+          assert.equal("hub", entry.server)
+        end
+      end
+      assert.equal(kind == "bare" and 6 or 2, looked)
+    end)
+  end
+
   it("may be told of by a redirect within the Hub, where the token goes along", function()
     local name = scenario "relative"
     weights_are_right(hub.get(MODEL, settings(name)))
