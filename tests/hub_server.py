@@ -286,7 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "vast":
             for s in siblings:
                 if "lfs" in s:
-                    s["lfs"]["size"] = 1 << 46
+                    s["lfs"]["size"] = 1 << 45
         elif kind == "badsha":
             page["sha"] = "../../../../tmp/x"
         elif kind == "newer":  # the branch moves on

@@ -11,7 +11,8 @@ generate.options = {
   { name = "stop_at_box", kind = "boolean", default = false, doc = "end once a \\boxed{...} is closed" },
   { name = "loop", kind = "integer", default = 0, least = 0,
     doc = "end once so many tokens repeat a period of at most 64; 0: never" },
-  { name = "batch", kind = "integer", default = 0, least = 0, doc = "answers at once; 0: what fits, at most 64 (GPU: 512)" },
+  { name = "batch", kind = "integer", default = 0, least = 0,
+    doc = "answers at once; 0: what fits, at most 64 (GPU: 512)" },
   { name = "stop", kind = "list", default = {}, doc = "ids and texts that end an answer, besides the model's own" },
 }
 

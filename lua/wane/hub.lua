@@ -10,6 +10,7 @@ local hub = {}
 
 local MIB = 1 << 20
 local LIST_MOST = 16 * MIB -- bytes of a repository's listing
+local FILE_MOST = 1 << 45 -- bytes; so that sizes of all that a listing can hold add up
 local SPARE = 1.05 -- of what is to be fetched must be free
 local COMMIT = "^" .. ("%x"):rep(40) .. "$"
 
@@ -189,7 +190,7 @@ function hub.listing(text)
     local name, lfs_part = field(entry, "rfilename"), field(entry, "lfs")
     if type(name) == "string" and plain(name) then
       local size, hash = field(lfs_part, "size") or entry.size, field(lfs_part, "sha256") or entry.blobId
-      files[name] = { size = math.type(size) == "integer" and size >= 0 and size or nil,
+      files[name] = { size = math.type(size) == "integer" and size >= 0 and size <= FILE_MOST and size or nil,
                       hash = is_hash(hash) and hash or nil }
     end
   end

@@ -419,3 +419,17 @@ describe("wane get", function()
     end
   end)
 end)
+
+describe("a listing", function()
+  it("has sizes that can be added up", function()
+    local function size_of(text)
+      local listing = assert(hub.listing(('{"sha": "%s", "siblings": [{"rfilename": "a", "size": %s, "blobId": "%s"}]}')
+        :format(COMMIT, text, COMMIT)))
+      return listing.files.a.size
+    end
+    assert.equal(1 << 45, size_of(("%d"):format(1 << 45)))
+    for _, text in ipairs { "35184372088833", "4611686018427387904", "9223372036854775807", "-1", "1.0", '"5"' } do
+      assert.is_nil(size_of(text), text)
+    end
+  end)
+end)
