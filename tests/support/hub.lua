@@ -47,7 +47,7 @@ function stand_in:endpoint(name) return ("http://127.0.0.1:%s/%s"):format(self.p
 --- Options for hub.get.
 function stand_in:settings(kind, more)
   local o = { endpoint = self:endpoint(kind), cache = self:fresh(), token = self.TOKEN, offline = false, retries = 3,
-              backoff = 0.02, idle = 1, connect = 5 }
+              backoff = 0.02, idle = kind:find "^stall" and 1 or 10, connect = 10 }
   for name, value in pairs(more or {}) do o[name] = value end
   return o
 end
