@@ -128,9 +128,13 @@ static wane_status inspect(const wane_checkpoint *c, const wane_packing *packing
     const wane_entry *t = wane_checkpoint_find(c, dense, NULL);
     if (t && wane_entry_floating(t) && t->rank == 2 && t->shape[0] == m && t->shape[1] == k)
         return WANE_OK;
-    wane_fail(e, WANE_EFORMAT,
-              "%s is neither packed nor F32, F16 or BF16 (%" PRId64 ", %" PRId64 "): %s", dense, m,
-              k, t ? wane_entry_describe(t, is, sizeof is) : "it is missing");
+    bool float8 = t && !strncmp(t->dtype_name, "F8_", 3);
+    wane_fail(e, float8 ? WANE_EUNSUPPORTED : WANE_EFORMAT,
+              "%s is neither packed nor F32, F16 or BF16 (%" PRId64 ", %" PRId64 "): %s%s", dense,
+              m, k, t ? wane_entry_describe(t, is, sizeof is) : "it is missing",
+              float8 ? ", float8, whose scales wane does not read; use the base model it was made "
+                       "from, in 16 bits: wane get ORG/MODEL"
+                     : "");
     if (e) snprintf(e->tensor, sizeof e->tensor, "%s", dense);
     return wane_err_at(e, "load", name, c->dir);
 }

@@ -231,8 +231,23 @@ describe("a source that wane does not quantize", function()
     has(page, "tensors", "unsupported", "q_proj.weight is F8_E4M3 (64, 32)", "float8", "use the base model", "wane get")
     assert.equal(14, #page.problems)
     assert.is_false(page.quantize.possible)
-    local err = select(2, wane.try("unsupported", wane.load, dir.path))
-    assert.is_truthy(err.message:find("float8", 1, true), err.message)
+    local function refused(...)
+      local err = select(2, wane.try("unsupported", wane.load, dir.path))
+      for _, text in ipairs { ... } do assert.is_truthy(err.message:find(text, 1, true), err.message) end
+    end
+    refused("float8", "use the base model")
+    -- and by formats that say so
+    local function say(quantization)
+      local config = core.json.load(dir.path .. "/config.json")
+      config.quantization_config = quantization
+      core.files.write(dir.path .. "/config.json", core.json.encode(config))
+    end
+    say { quant_method = "fp8", weight_block_size = { 128, 128 } }
+    refused("fp8", "F8_E4M3", "use the base model")
+    say { quant_method = "compressed-tensors", format = "float-quantized", ignore = { "lm_head" }, config_groups = {
+      group_0 = { targets = { "Linear" }, weights = { num_bits = 8, type = "float", strategy = "tensor" } } } }
+    refused("float8", "use the base model")
+    has(wane.check(dir.path), "tensors", "unsupported", "F8_E4M3", "float8", "use the base model")
   end)
 
   it("may be in float64", function()
