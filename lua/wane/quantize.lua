@@ -115,15 +115,18 @@ local function mean(list, field)
   return sum / #list
 end
 
--- What the result says of itself; the grid is read off its tensors.
+-- What the result says of itself; the grid is read off its tensors. Whole rows are told from a group as wide as the
+-- matrix by the plan: it is -1 there.
 local function describe(run, layer, about, began)
   local codes <close> = layer:codes "self_attn.q_proj"
+  local rows = codes.group_size == codes.shape[2] and (run.plan.group_size == -1 or codes.activation_bits == 8)
+  local label = rows and codes.label:gsub("g%d+", "row") or codes.label
   local fallbacks = 0
   for _, r in ipairs(run.results) do fallbacks = fallbacks + (r.fallback and 1 or 0) end
   local info = core.device.info()
   return {
-    method = run.plan.method, plan = tostring(run.plan), label = run.plan.method .. " " .. codes.label,
-    bits = codes.bits, group_size = codes.group_size, symmetric = codes.symmetric,
+    method = run.plan.method, plan = tostring(run.plan), label = run.plan.method .. " " .. label,
+    bits = codes.bits, group_size = rows and -1 or codes.group_size, symmetric = codes.symmetric,
     activation_bits = codes.activation_bits, layers = run.results, calibration = about,
     error = mean(run.results, "error"), rtn_error = mean(run.results, "rtn_error"),
     error_of = run.pass and "outputs" or "weights", fallbacks = fallbacks,

@@ -105,10 +105,11 @@ static int push_tensor(lua_State *L, wane_tensor *t)
 
 static const char *label(const wane_quantized *q, char *out, size_t size)
 {
-    return wane_grid_label(out, size, q->bits, q->act_bits, q->group, q->k, !q->zero);
+    return wane_grid_label(out, size, q->bits, q->act_bits, q->group, !q->zero);
 }
 
-/* Fields are read off what is stored. */
+/* Fields are read off what is stored: a group as wide as the matrix may have been meant as whole
+ * rows, which one matrix cannot tell. */
 static int l_index(lua_State *L)
 {
     const wane_quantized *q = check(L);
@@ -120,7 +121,7 @@ static int l_index(lua_State *L)
     if (!strcmp(name, "bits"))
         lua_pushinteger(L, q->bits);
     else if (!strcmp(name, "group_size"))
-        lua_pushinteger(L, q->group == q->k ? -1 : q->group);
+        lua_pushinteger(L, q->group);
     else if (!strcmp(name, "symmetric"))
         lua_pushboolean(L, !q->zero);
     else if (!strcmp(name, "activation_bits"))

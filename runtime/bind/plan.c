@@ -137,7 +137,7 @@ int wane_bind_settle(lua_State *L)
         push_value(L, o, p.value[i]);
         lua_setfield(L, -2, o->name);
     }
-    lua_pushstring(
-        L, wane_grid_label(label, sizeof label, p.bits, p.act_bits, p.group, -1, p.symmetric));
+    lua_pushstring(L,
+                   wane_grid_label(label, sizeof label, p.bits, p.act_bits, p.group, p.symmetric));
     return 2;
 }

@@ -50,8 +50,9 @@ typedef struct {
 
 /* Greedy. Rows that finish leave and waiting prompts enter, in the order of their ids so that what they share stays. An
  * answer ends at the model's last position too ("length"). results [count] is filled; on failure all ids are freed and
- * results is zeroed. EARG: a prompt that is empty or longer than the model's positions. EOOM where not even one answer
- * of full length fits; requested is what that takes. */
+ * results is zeroed. EARG: a prompt that is empty or longer than the model's positions. max_tokens is a bound, not a
+ * reservation: answers as long as it need not fit. EOOM where not even the longest prompt does, or an answer that is
+ * alone outgrows what there is; requested is what one answer of full length takes. */
 wane_status wane_model_generate(wane_model *, const wane_sequence *prompts, int64_t count,
                                 const wane_generate_options *, wane_generated *results, wane_err *e);
 

@@ -164,11 +164,11 @@ wane_status wane_plan_settle(wane_plan *p, wane_err *e)
 }
 
 const char *wane_grid_label(char *out, size_t size, int bits, int act_bits, int64_t group,
-                            int64_t k, bool symmetric)
+                            bool symmetric)
 {
     if (act_bits)
         snprintf(out, size, "w%da%d", bits, act_bits);
-    else if (group < 0 || group == k)
+    else if (group < 0)
         snprintf(out, size, "w%d row%s", bits, symmetric ? " sym" : "");
     else
         snprintf(out, size, "w%d g%" PRId64 "%s", bits, group, symmetric ? " sym" : "");

@@ -105,10 +105,9 @@ wane_status wane_plan_settle(wane_plan *, wane_err *e);
 double wane_plan_get(const wane_plan *, const char *option); /* NAN where not given, or none such */
 /* Replaces what was not given: for settle. */
 void wane_plan_default(wane_plan *, const char *option, double value);
-/* "w4 g64", "w3 g32 sym", "w4 row", "w8a8"; what the codes show, without the method. Returns out.
- */
+/* "w4 g64", "w3 g32 sym", "w4 row" for a group of -1, "w8a8"; without the method. Returns out. */
 const char *wane_grid_label(char *out, size_t size, int bits, int act_bits, int64_t group,
-                            int64_t k, bool symmetric);
+                            bool symmetric);
 
 /* Scratch. bytes: what take takes; take gives data NULL where more is taken than was announced. */
 uint64_t wane_grid_bytes(const wane_plan *, int64_t m, int64_t k);

@@ -71,6 +71,9 @@ for _, method in ipairs(wane.methods()) do
       assert.is_true(q:codes():max() <= 15)
       assert.matches("^codes w4 g32[ sym]* %(64, 256%)   .*   %d%.%d%d bits per weight$", tostring(q))
       assert.equal(method.name .. " " .. q.label, plan.label)
+      local rows <close> = method.encode(w, { bits = 4, group_size = -1 })
+      assert.same({ 256, 1 }, { rows.group_size, rows.scale.shape[2] }) -- the number, as for a group as wide
+      assert.matches("^w4 g256", rows.label)
     end)
 
     it("gives back all memory, whichever allocation fails", function()

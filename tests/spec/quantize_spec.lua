@@ -110,6 +110,14 @@ describe("quantizing lune-1m", function()
     assert.error_matches(function() wane.quantize(model, wane.awq()) end, "wane%.awq needs calibration text")
   end)
 
+  it("tells whole rows from a group as wide as the rows", function()
+    local small_model <close> = wane.load "examples/models/lune-1m" -- 128 columns
+    for _, row in ipairs { { 128, "rtn w4 g128" }, { -1, "rtn w4 row" } } do
+      local small <close> = wane.quantize(small_model, wane.rtn { group_size = row[1] })
+      assert.same({ row[1], row[2] }, { small.quantization.group_size, small.quantization.label })
+    end
+  end)
+
   it("to W8A8 rounds activations too, and measures that", function()
     local small <close> = wane.quantize(model, wane.smoothquant(), chats())
     local q, smoothed = small.quantization, 0
