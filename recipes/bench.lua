@@ -21,7 +21,9 @@ local o = wane.options.arguments("bench.lua", {
   { name = "group_size", kind = "integer", default = 128, doc = "columns that share a scale" },
   { name = "batches", kind = "list", of = "integer", default = { 1, 64 }, doc = "answers at once" },
   { name = "prompts", kind = "integer", default = 16, least = 1, doc = "prompts that are read at once" },
+  { name = "context", kind = "integer", default = 128, least = 1, doc = "tokens before each answer" },
   { name = "tokens", kind = "integer", default = 128, least = 2, doc = "tokens of each answer" },
+  { name = "beside", kind = "string", doc = "pipes BESIDE.ask and BESIDE.answer of tests/gpu/generate_plain.py" },
   { name = "runs", kind = "integer", default = 5, least = 1, doc = "interleaved runs of each rate" },
   { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl, for the questions" },
   { name = "questions", kind = "integer", default = 200, least = 1, doc = "of each of arc, squad_v2 and openmath" },
@@ -146,18 +148,33 @@ local function quantize(name, method, memory, set)
   keep()
 end
 
--- Both forms of a model, on the device together, in turns.
+-- A rate that the program behind the pipes measures here and now.
+local pipes
+local function plain(request)
+  pipes = pipes or { ask = assert(io.open(o.beside .. ".ask", "w")), answer = assert(io.open(o.beside .. ".answer")) }
+  pipes.ask:write(core.json.encode(request), "\n")
+  pipes.ask:flush()
+  return core.json.decode(pipes.answer:read "l" or error(o.beside .. ".answer: no answer")).rate
+end
+
+-- Bytes of weights that a step reads: of an embedding that is not the head, only single rows.
+local function step_bytes(model)
+  local c = model.config
+  return model.bytes - (c.tie_word_embeddings and 0 or 2 * c.vocab_size * c.hidden_size)
+end
+
+-- Both forms of a model, on the device together, and another program beside them, in turns.
 local function run(name)
   local device = wane.device { name = o.device }
   local model <close> = wane.load(folder_of(name))
   local small <close> = wane.quantize(model, wane.rtn { bits = 4, group_size = o.group_size }, nil, { prove = false })
   local forms = { { what = "bf16", model = model }, { what = "w4 g" .. o.group_size, model = small } }
-  local limits, rates, order = {}, {}, {}
+  local limits, rates, order, others = {}, {}, {}, {}
   for _ = 1, o.runs do
     limits[#limits + 1] = core.device.limits()
     for _, form in ipairs(forms) do
-      local rows = wane.bench(form.model, { prompt = o.length, prompts = o.prompts, tokens = o.tokens,
-                                            batches = o.batches, runs = 1 })
+      local rows = wane.bench(form.model, { prompt = o.length, prompts = o.prompts, context = o.context,
+                                            tokens = o.tokens, batches = o.batches, runs = 1 })
       for _, row in ipairs(rows) do
         local what = row.kind == "prompt" and ("%s reads %d x %d"):format(form.what, row.batch, o.length)
           or ("%s writes, batch %d"):format(form.what, row.batch)
@@ -168,6 +185,10 @@ local function run(name)
         table.insert(rates[what], row.rate)
       end
     end
+    for i, batch in ipairs(o.beside and o.batches or {}) do
+      others[i] = others[i] or {}
+      table.insert(others[i], plain { model = folder_of(name), batch = batch, context = o.context, tokens = o.tokens })
+    end
   end
   for _, key in ipairs { "read", "copy", "product", "side" } do
     local list = {}
@@ -176,16 +197,20 @@ local function run(name)
   end
   local reads = math.max(page.limits.read, page.limits.copy)
   local c = model.config
-  local linears = model.parameters - c.vocab_size * c.hidden_size
+  local linears = model.parameters - (c.tie_word_embeddings and 1 or 2) * c.vocab_size * c.hidden_size
   for _, item in ipairs(order) do
     local r = { model = name, what = item.what, rate = median(rates[item.what]), rates = rates[item.what],
                 bytes = item.form.model.bytes, device = device.description }
     if item.row.kind == "prompt" then
       r.share = percent(r.rate * 2 * linears, page.limits.product) .. " of the product"
     elseif item.row.batch == 1 then
-      r.share = percent(r.rate * r.bytes, reads) .. " of the reads"
+      r.share = percent(r.rate * step_bytes(item.form.model), reads) .. " of the reads"
     end
     page.run[#page.run + 1] = r
+  end
+  for i, list in ipairs(others) do
+    page.run[#page.run + 1] = { model = name, what = ("bf16 writes by Transformers, batch %d"):format(o.batches[i]),
+                                rate = median(list), rates = list, bytes = model.bytes, device = device.description }
   end
   keep()
 end

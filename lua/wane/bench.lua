@@ -8,6 +8,7 @@ local options = require "wane.options"
 local spec = {
   { name = "prompt", kind = "integer", default = 512, least = 1, doc = "tokens of the prompt that is read" },
   { name = "prompts", kind = "integer", default = 1, least = 1, doc = "prompts that are read at once" },
+  { name = "context", kind = "integer", default = 1, least = 1, doc = "tokens before each answer" },
   { name = "tokens", kind = "integer", default = 64, least = 2, doc = "tokens of each answer" },
   { name = "batches", kind = "list", of = "integer", default = { 1, 16 }, doc = "answers at once" },
   { name = "runs", kind = "integer", default = 3, least = 1, doc = "runs of each, of which the fastest counts" },
@@ -42,7 +43,7 @@ end
 
 --- Measures a model.
 -- @param model any model, quantized or not
--- @param given options: prompt, prompts, tokens, batches, runs
+-- @param given options: prompt, prompts, context, tokens, batches, runs
 -- @return { { kind = "prompt", batch = 1, rate = tokens a second, seconds, tokens }, { kind = "decode", ... }, ... }
 -- @error oom, interrupted
 local function bench(model, given)
@@ -51,11 +52,12 @@ local function bench(model, given)
   local positions = math.tointeger(model.config.max_position_embeddings) or math.huge
   local length = math.min(o.prompt, positions)
   local tokens = math.min(o.tokens, positions - 1)
+  local context = math.min(o.context, positions - tokens)
   local read, count = prompts_of(model, o.prompts, length), o.prompts * length
   local seconds = fastest(o.runs, function() answer(model, read, 1) end)
   local rows = { { kind = "prompt", batch = o.prompts, tokens = count, seconds = seconds, rate = count / seconds } }
   for _, batch in ipairs(o.batches) do
-    local prompts = prompts_of(model, batch, 1)
+    local prompts = prompts_of(model, batch, context)
     -- the first token of each comes out of the prompt's pass and is not counted
     local first = fastest(o.runs, function() answer(model, prompts, 1) end)
     local whole = fastest(o.runs, function() answer(model, prompts, tokens) end)
