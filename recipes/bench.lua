@@ -185,9 +185,8 @@ local function run(name)
         table.insert(rates[what], row.rate)
       end
     end
-    for i, batch in ipairs(o.beside and o.batches or {}) do
-      others[i] = others[i] or {}
-      table.insert(others[i], plain { model = folder_of(name), batch = batch, context = o.context, tokens = o.tokens })
+    if o.beside then
+      others[#others + 1] = plain { model = folder_of(name), batch = 1, context = o.context, tokens = o.tokens }
     end
   end
   for _, key in ipairs { "read", "copy", "product", "side" } do
@@ -208,9 +207,9 @@ local function run(name)
     end
     page.run[#page.run + 1] = r
   end
-  for i, list in ipairs(others) do
-    page.run[#page.run + 1] = { model = name, what = ("bf16 writes by Transformers, batch %d"):format(o.batches[i]),
-                                rate = median(list), rates = list, bytes = model.bytes, device = device.description }
+  if others[1] then
+    page.run[#page.run + 1] = { model = name, what = "bf16 writes by Transformers, batch 1", rate = median(others),
+                                rates = others, bytes = model.bytes, device = device.description }
   end
   keep()
 end
