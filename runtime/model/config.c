@@ -327,7 +327,7 @@ static void read_rope(reader *r, const json_t *j, wane_config *c)
         refuse_value(r, spelling[i], rope, "an object or null");
         return;
     }
-    const double tiny = 0, huge = 1e15;
+    const double tiny = 1e-6, huge = 1e15;
     bool inside = rope && field(rope, "rope_theta");
     c->rope_theta = number(r, inside ? rope : j, "rope_theta", tiny, huge, true, 10000.0);
     const json_t *rotated = rope && field(rope, "partial_rotary_factor") ? rope : j;

@@ -2,6 +2,7 @@
  * bounds. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "runtime/model/model.h"
@@ -19,6 +20,7 @@ static void check(const wane_config *c)
     float *f = malloc((size_t)c->head_dim / 2 * sizeof *f);
     wane_config_frequencies(c, f);
     for (int64_t i = 0; i < c->head_dim / 2; i++) FUZZ_CHECK(isfinite(f[i]) && f[i] >= 0);
+    FUZZ_CHECK(c->rope_gain > 0 && isfinite(c->rope_gain));
     free(f);
     for (int id = 0; id < WANE_LINEARS; id++) {
         int64_t m, k;
@@ -26,6 +28,21 @@ static void check(const wane_config *c)
         FUZZ_CHECK(m > 0 && k > 0 && m <= INT64_MAX / k / 8);
     }
     wane_config_quantization(c);
+}
+
+/* A survey ends as loading does, and what it tells first is that. */
+static void survey(wane_status wanted, const wane_err *first)
+{
+    wane_findings all = {0};
+    wane_config c;
+    wane_err e;
+    wane_status s = wane_config_survey(fuzz_folder(), &c, &all, &e);
+    FUZZ_CHECK(s == wanted && !s == !all.count && !s == !!c.json);
+    if (s) FUZZ_CHECK(!strcmp(e.message, first->message));
+    if (s) FUZZ_CHECK(!strcmp(all.item[0].message, first->message));
+    for (size_t i = 0; i < all.count; i++) fuzz_status(all.item[i].status, &all.item[i]);
+    wane_findings_free(&all);
+    wane_config_free(&c);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -39,9 +56,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_write("generation_config.json", rest.data, rest.size);
     else
         unlink(fuzz_path("generation_config.json"));
-    if (!fuzz_status(wane_config_load(fuzz_folder(), &c, &e), &e)) {
+    wane_status s = fuzz_status(wane_config_load(fuzz_folder(), &c, &e), &e);
+    if (!s) {
         check(&c);
         wane_config_free(&c);
     }
+    survey(s, &e);
     return 0;
 }

@@ -68,6 +68,20 @@ static void check(const wane_checkpoint *c)
         FUZZ_CHECK(wane_checkpoint_find(c, c->tensor[i].entry->name, NULL) == c->tensor[i].entry);
 }
 
+/* The same with all that is wrong: it tells something, or all is well. */
+static void survey(void)
+{
+    wane_findings all = {0};
+    wane_checkpoint *c;
+    wane_err e;
+    wane_status s = wane_checkpoint_survey(fuzz_path("in"), &c, &all, &e);
+    FUZZ_CHECK(!s == !all.count && !s == !!c);
+    if (c) check(c);
+    for (size_t i = 0; i < all.count; i++) FUZZ_CHECK(all.item[i].message[0]);
+    wane_findings_free(&all);
+    wane_checkpoint_release(c);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     wane_checkpoint *c;
@@ -79,5 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (s == WANE_EIO) s = WANE_OK; /* a plain name that is no file, or one too long for a path */
     if (!fuzz_status(s, &e) && c) check(c);
     wane_checkpoint_release(c);
+    survey();
     return 0;
 }
