@@ -70,13 +70,15 @@ local function dtypes_of(survey)
   table.sort(names, function(a, b)
     return survey.dtypes[a] > survey.dtypes[b] or survey.dtypes[a] == survey.dtypes[b] and a < b
   end)
-  return table.concat(names, " and "):lower(), names
+  return table.concat(names, " and "):lower()
 end
 
 -- What lies there that wane never opens: code, and weights that are Python objects.
 local function note_files(page, dir)
   local code, pickles = {}, {}
-  for _, name in ipairs(core.files.list(dir)) do
+  local ok, names = pcall(core.files.list, dir)
+  if not ok then return add_error(page, "files", names) end
+  for _, name in ipairs(names) do
     local ending = name:match "%.(%w+)$"
     if ending == "py" then code[#code + 1] = fingerprint.shown(name) end
     if ending == "bin" or ending == "pt" or ending == "pth" or ending == "ckpt" or ending == "pkl" then
@@ -258,7 +260,11 @@ end
 
 local function look_at_hashes(page, dir, verify)
   if not verify then return state(page, "hashes", "skipped", "not compared; --verify does") end
-  local found = recorded.verify(dir)
+  local ok, found = pcall(recorded.verify, dir)
+  if not ok then
+    add_error(page, "hashes", found)
+    return settle(page, "hashes")
+  end
   page.hashes = { compared = found.compared, unknown = found.unknown, source = found.source }
   for _, problem in ipairs(found.problems) do
     add(page, "hashes", problem.code, problem.message, { path = problem.path })
@@ -405,8 +411,8 @@ function check.run(dir, given)
   if core.files.kind(dir) == "directory" then
     look_at_generation(page, dir)
     local generation = table.remove(page.parts)
-    look_at_files(page)
     note_files(page, dir)
+    look_at_files(page)
     local tokenizer = look_at_tokenizer(page, dir)
     look_at_template(page, dir, tokenizer)
     page.parts[#page.parts + 1] = generation
