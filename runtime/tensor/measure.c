@@ -26,9 +26,9 @@ typedef struct {
 
 typedef wane_status (*step)(const work *, wane_err *);
 
-static wane_status sum(const work *t, wane_err *e)
+static wane_status look(const work *t, wane_err *e)
 {
-    return WANE_CALL(t->d, e, reduce, t->y, t->x, WANE_SUM);
+    return WANE_CALL(t->d, e, finite, t->y, t->x);
 }
 
 static wane_status copy(const work *t, wane_err *e)
@@ -94,14 +94,14 @@ static wane_status measure_memory(wane_device *d, wane_limits *out, wane_err *e)
     double took = 0;
     if (rows < 2) rows = 2;
     wane_status s = wane_tensor_new2(d, WANE_F32, rows, COLUMNS, &buffer, e);
-    if (!s) s = wane_tensor_new2(d, WANE_F32, 1, 1, &number, e);
+    if (!s) s = wane_tensor_new2(d, WANE_I64, 1, 1, &number, e);
     if (s) goto done;
     wane_mat all = wane_tensor_mat(buffer);
     work reading = {d, wane_tensor_mat(number), all, {0}, 4};
     work copying = {
         d, wane_mat_rows(all, 0, rows / 2), wane_mat_rows(all, rows / 2, rows / 2), {0}, 4};
     s = fill_rows(d, all, e);
-    if (!s) s = seconds(&reading, sum, &took, e);
+    if (!s) s = seconds(&reading, look, &took, e);
     if (!s) out->read = (double)wane_tensor_bytes(buffer) / took;
     if (!s) s = seconds(&copying, copy, &took, e);
     if (!s) out->copy = (double)wane_tensor_bytes(buffer) / took;

@@ -5,7 +5,7 @@
 #include "runtime/tensor/tensor.h"
 
 typedef struct {
-    double read;    /* bytes a second that a sum over a large buffer reads */
+    double read;    /* bytes a second at which a large buffer is read, to look for NaN */
     double copy;    /* bytes a second that a copy within the device reads and writes together */
     double product; /* operations a second of a square product of the device's activation type */
     int64_t side;   /* of that product */
