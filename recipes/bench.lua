@@ -1,7 +1,8 @@
 -- bench.lua: how fast this machine quantizes and runs models of true shape, beside what it can do at most.
 --   wane recipes/bench.lua [--models Qwen3-4B,Qwen3-1.7B] [--parts quantize,run,questions] [--out bench]
 -- Weights are of chance (wane synth), written to --folder where they are not there yet. bench.md and bench.json are
--- written again after each row, so that what was measured stays. Rates are medians of interleaved runs.
+-- written again after each row, so that what was measured stays. Rates are medians of interleaved runs. The variable
+-- WANE_COMMIT, where it is set, is kept with them.
 local wane = require "wane"
 local core = wane.core
 
@@ -31,7 +32,8 @@ local o = wane.options.arguments("bench.lua", {
   { name = "out", kind = "string", default = "bench", doc = "OUT.md and OUT.json" },
 }, arg)
 
-local page = { date = os.date("!%Y-%m-%d"), version = wane.version, limits = {}, quantize = {}, run = {} }
+local page = { date = os.date("!%Y-%m-%d"), version = wane.version, commit = os.getenv "WANE_COMMIT", limits = {},
+               quantize = {}, run = {} }
 local GIB <const> = 1 << 30
 
 local function has(part)
@@ -56,7 +58,8 @@ end
 
 -- What was measured so far, as Markdown.
 local function markdown()
-  local lines = { ("# %s, %s, wane %s"):format(page.device, page.date, page.version), "" }
+  local commit = page.commit and ", commit " .. page.commit or ""
+  local lines = { ("# %s, %s, wane %s%s"):format(page.device, page.date, page.version, commit), "" }
   local function add(format, ...) lines[#lines + 1] = format:format(...) end
   local l = page.limits
   if l.read then
