@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""load_formats.py: the checkpoints of load_formats.lua, loaded by the programs they are for.
+
+    load_formats.py OUT [--only PATTERN] [--questions N] [--dtype bfloat16|float16|float32]
+
+Every OUT/MODEL_FORMAT is loaded by Hugging Face Transformers, with compressed-tensors, or gptqmodel and optimum, beside
+it; HQQ's by the hqq library's own layers, as Transformers 5 does not read them. Last logits of each question and greedy
+answers are compared with wane's (OUT/MODEL_FORMAT.json). One JSON line for each folder; exit 1 where a relative error is
+2e-2 or more. W8A8 may have 6e-2: activations rounded to int8 turn any difference into steps of 1/127, so that the same
+computation by PyTorch in float32 and in float64 differs by 2.7e-2, and compressed-tensors divides by 127.5 besides."""
+import argparse
+import glob
+import json
+import os
+import re
+import sys
+import time
+from importlib import metadata
+
+import torch
+from transformers import AutoModelForCausalLM
+
+PACKAGES = ["torch", "transformers", "compressed-tensors", "gptqmodel", "optimum", "hqq"]
+MOST = 64  # tokens of an answer, as load_formats.lua asks for
+LIMIT, ROUNDED = 2e-2, 6e-2
+
+
+def version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def load_hqq(folder, dtype, device):
+    """A dense model whose quantized layers are hqq's own, each from the folder's tensors."""
+    from hqq.core.quantize import HQQBackend, HQQLinear
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    tensors = load_file(os.path.join(folder, "model.safetensors"))
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    plain = {name: t for name, t in tensors.items() if name in model.state_dict()}
+    model.load_state_dict(plain, strict=False)
+    model.tie_weights()
+    model.to(device)
+    HQQLinear.set_backend(HQQBackend.PYTORCH)
+    for name in sorted(n[:-len(".W_q")] for n in tensors if n.endswith(".W_q")):
+        layer = HQQLinear(None, None, compute_dtype=dtype, device=device, initialize=False)
+        layer.load_state_dict({n[len(name) + 1:]: t for n, t in tensors.items() if n.startswith(name + ".")})
+        parent, _, last = name.rpartition(".")
+        weight = layer.dequantize().to(dtype)
+        target = getattr(model.get_submodule(parent), last)
+        target.weight = torch.nn.Parameter(weight.to(device), requires_grad=False)
+    return model.eval()
+
+
+def load(folder, dtype, device):
+    with open(os.path.join(folder, "config.json")) as f:
+        method = json.load(f)["quantization_config"]["quant_method"]
+    if method == "hqq":
+        return load_hqq(folder, dtype, device), "hqq"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device)
+    beside = "compressed-tensors" if method == "compressed-tensors" else "gptqmodel"
+    return model.eval(), beside
+
+
+def until_end(ids, ends):
+    for i, token in enumerate(ids):
+        if token in ends:
+            return ids[:i]
+    return ids
+
+
+@torch.no_grad()
+def compare(model, page, device):
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends])
+    difference = size = 0.0
+    same = 0
+    for q in page["questions"]:
+        ids = torch.tensor([q["ids"]], device=device)
+        mine = torch.tensor(q["logits"], dtype=torch.float64)
+        theirs = model(ids).logits[0, -1].double().cpu()
+        difference += float((mine - theirs).square().sum())
+        size += float(mine.square().sum())
+        out = model.generate(ids, max_new_tokens=MOST, do_sample=False)[0, len(q["ids"]):].tolist()
+        same += until_end(out, ends) == until_end(q["answer"], ends)
+    return (difference / size) ** 0.5, same, len(page["questions"])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--questions", type=int, default=40)
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    o = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = [p[:-len(".json")] for p in sorted(glob.glob(os.path.join(o.out, "*.json")))]
+    found = [p for p in found if re.search(o.only, os.path.basename(p))]
+    versions = {p: version(p) for p in PACKAGES}
+    bad = 0 if found else 1
+    for folder in found:
+        with open(folder + ".json") as f:
+            page = json.load(f)
+        page["questions"] = page["questions"][:o.questions]
+        line = {"name": os.path.basename(folder), "format": page["format"], "label": page["label"], "device": device,
+                "dtype": o.dtype}
+        began = time.time()
+        try:
+            model, beside = load(folder, getattr(torch, o.dtype), device)
+            error, same, n = compare(model, page, device)
+            layer = type(model.model.layers[0].mlp.down_proj).__name__
+            line.update(loader=f"{beside} {versions[beside]}", layer=layer, error=error, same=same, questions=n)
+            bad += not error < (ROUNDED if page["label"].endswith("a8") else LIMIT)
+            del model
+        except Exception as e:  # what a loader cannot do is a result, too
+            line["failed"] = f"{type(e).__name__}: {e}"[:300]
+            bad += 1
+        line["seconds"] = round(time.time() - began, 1)
+        print(json.dumps(line), flush=True)
+    print(json.dumps({"versions": versions, "date": time.strftime("%Y-%m-%d")}))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
