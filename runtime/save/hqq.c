@@ -8,9 +8,9 @@
  * and beside them what the library keeps with every matrix, each a tensor of its own: whole numbers
  * I32 (), the shape I64 (2), truths U8 (), words U8 (letters).
  *
- * A weight is (code - zero) * scale with unsigned codes, as wane's own. Transformers 5.17 has lost
- * and regained the reading of such folders more than once, and vLLM dropped it: this format is for
- * fractional zero points, and never the default for whole ones. */
+ * A weight is (code - zero) * scale with unsigned codes, as wane's own. Transformers 5.17 makes
+ * such models but does not read them back (it takes every weight for missing), and vLLM dropped
+ * them: this format is for fractional zero points, and never the default for whole ones. */
 #include "runtime/save/reading.h"
 
 #include <inttypes.h>
@@ -275,7 +275,9 @@ static wane_status decode(const wane_checkpoint *c, const char *matrix, int64_t 
 
 const wane_packing wane_packing_hqq = {
     .name = "hqq",
-    .doc = "the hqq library's own: 4 bits, zero points that may be fractions; read by Transformers",
+    .doc =
+        "the hqq library's own: 4 bits, zero points that may be fractions; Transformers 5.17 does "
+        "not read it",
     .scale = WANE_DTYPES,
     .zeros = WANE_ZEROS_FLOAT,
     .reads = reads,

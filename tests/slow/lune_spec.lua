@@ -27,9 +27,14 @@ for _, expected in ipairs(MODELS) do
     end)
 
     for _, bits in ipairs { 4, 3 } do
-      for _, method in ipairs { "rtn", "hqq", "awq", "gptq", "smoothquant" } do
-        it(("keeps its answers: %s w%d"):format(method, bits), function()
-          local small <close> = wane.quantize(model, wane[method] { bits = bits, group_size = 64 }, calibration)
+      -- gptq is symmetric unless told at 4 bits
+      local plans = { wane.rtn { bits = bits }, wane.hqq { bits = bits }, wane.awq { bits = bits },
+                      wane.gptq { bits = bits }, wane.smoothquant { bits = bits } }
+      if bits == 4 then plans[#plans + 1] = wane.gptq { bits = bits, symmetric = false } end
+      for _, plan in ipairs(plans) do
+        it("keeps its answers: " .. plan.label, function()
+          local method = plan.method
+          local small <close> = wane.quantize(model, plan, calibration)
           local q = small.quantization
           local right = wane.evaluate(small, { tasks = TASKS, data = "examples/data" }).correct
           if bits == 4 then
