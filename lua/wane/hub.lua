@@ -380,6 +380,18 @@ local function write_ref(job, revision)
   if not ok and err.code ~= "io" then error(err, 0) end -- a cache may be there to read alone
 end
 
+-- Beside a folder of one's own, what the Hub's client keeps there too: commit, hash and time of each file. It is what
+-- wane check --verify compares with.
+local function record(job)
+  local folder = job.to .. "/.cache/huggingface"
+  core.files.mkdir(folder .. "/download")
+  core.files.write(folder .. "/.gitignore", "*")
+  for _, f in ipairs(job.files) do
+    core.files.write(("%s/download/%s.metadata"):format(folder, f.name),
+      ("%s\n%s\n%d\n"):format(job.listing.commit, f.hash, os.time()))
+  end
+end
+
 local function result_of(job, revision, began)
   local bytes = 0
   for _, f in ipairs(job.files) do bytes = bytes + f.size end
@@ -400,6 +412,7 @@ local function run(client, job)
   entries = entries_of(job, weight_names(job))
   check_room(job.id, job.to or job.repo, entries)
   fetch(client, job, entries)
+  if job.to then record(job) end
 end
 
 -- A snapshot as a result, from the cache alone.
