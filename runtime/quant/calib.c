@@ -43,15 +43,15 @@ static bool resident(const wane_calib *c, const wane_tensor *t)
     return t && wane_tensor_device(t) == c->model->device;
 }
 
-/* The most that a batch takes. */
-static uint64_t space_bytes(const wane_calib *c)
+/* The most that a batch takes; x_here: beside x where it waits. */
+static uint64_t space_bytes(const wane_calib *c, bool x_here)
 {
     int runs = 0, spans = 0;
     for (int b = 0; b < c->batches->count; b++) {
         if (c->batches->batch[b].n_runs > runs) runs = c->batches->batch[b].n_runs;
         if (c->batches->batch[b].n_spans > spans) spans = c->batches->batch[b].n_spans;
     }
-    return wane_batch_bytes(c->model, resident(c, c->x), c->rows, runs, spans);
+    return wane_batch_bytes(c->model, x_here, c->rows, runs, spans);
 }
 
 static size_t row_bytes(const wane_tensor *t)
@@ -191,9 +191,10 @@ static wane_status open_places(wane_calib *c, const wane_quantize_need *need, wa
 {
     wane_model *m = c->model;
     int64_t rows = c->start[c->batches->count];
-    uint64_t room = wane_waiting_room(m->device, need, space_bytes(c));
+    uint64_t room = wane_waiting_room(m->device, need, space_bytes(c, true));
     wane_status s = WANE_OK;
     c->x = open_near(c, WANE_F32, m->config->hidden, &room);
+    if (!c->x) room = wane_waiting_room(m->device, need, space_bytes(c, false));
     c->in = open_near(c, activations(c), c->width, &room);
     if (!c->x) s = wane_tensor_new2(m->host, WANE_F32, rows, m->config->hidden, &c->x, e);
     if (!s && !c->in && wane_device_is_host(m->device))
@@ -259,7 +260,7 @@ void wane_calib_divide(wane_calib *c, wane_tensor *s)
 /* One buffer that any batch fits. */
 static wane_status open_space(const wane_calib *c, wane_tensor **buffer, wane_err *e)
 {
-    int64_t bytes = (int64_t)space_bytes(c);
+    int64_t bytes = (int64_t)space_bytes(c, resident(c, c->x));
     return wane_tensor_new(c->model->device, WANE_U8, 1, &bytes, buffer, e);
 }
 
