@@ -150,6 +150,17 @@ void wane_model_unload(wane_model *m)
     m->embedding = m->final_norm = m->frequency = NULL;
 }
 
+/* The disk reads a layer's files while the layer before is computed. */
+static void foresee(const wane_model *m, int i)
+{
+    const wane_checkpoint *c = m->checkpoint;
+    char prefix[WANE_NAME];
+    size_t length = strlen(wane_layer_name(prefix, i, ""));
+    for (size_t t = 0; t < c->count; t++)
+        if (!strncmp(c->tensor[t].entry->name, prefix, length))
+            wane_safetensors_foresee(c->tensor[t].shard, c->tensor[t].entry);
+}
+
 wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
 {
     *out = NULL;
@@ -160,7 +171,9 @@ wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e
         *out = wane_layer_retain(m->layer[i]);
         return WANE_OK;
     }
-    return m->source.layer(m->source.self, i, m->device, out, e);
+    wane_status s = m->source.layer(m->source.self, i, m->device, out, e);
+    if (!s) foresee(m, i + 1);
+    return s;
 }
 
 static wane_status no_tensor(const wane_model *m, const char *name, wane_err *e)

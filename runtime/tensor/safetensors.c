@@ -450,8 +450,14 @@ wane_status wane_safetensors_read(const wane_safetensors *f, const wane_entry *t
     return WANE_OK;
 }
 
-/* The same by all threads, a piece each: one alone copies out of the page cache at a fraction of what
- * memory, or a fast disk, can do. */
+void wane_safetensors_foresee(const wane_safetensors *f, const wane_entry *t)
+{
+    (void)posix_fadvise(f->fd, (off_t)(f->data + t->begin), (off_t)(t->end - t->begin),
+                        POSIX_FADV_WILLNEED);
+}
+
+/* The same by all threads, a piece each: one alone copies out of the page cache at a fraction of
+ * what memory, or a fast disk, can do. */
 static wane_status read_together(const wane_safetensors *f, const wane_entry *t, uint64_t begin,
                                  uint64_t bytes, char *out, wane_err *e)
 {

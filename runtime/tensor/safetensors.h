@@ -38,6 +38,8 @@ bool wane_safetensors_name_ok(const char *name); /* 1..1024 bytes of UTF-8, no c
 /* Bytes begin .. begin+bytes-1 of an entry's data. A file that changed since open is EFORMAT. */
 wane_status wane_safetensors_read(const wane_safetensors *, const wane_entry *, uint64_t begin, uint64_t bytes,
                                   void *out, wane_err *e);
+/* Lets the disk begin to read a tensor that will soon be wanted; a hint, which says nothing. */
+void wane_safetensors_foresee(const wane_safetensors *, const wane_entry *);
 /* The whole tensor onto a device (EUNSUPPORTED where its dtype is none of wane's), through a small staging buffer where the device is not the host. */
 wane_status wane_safetensors_load(const wane_safetensors *, const wane_entry *, wane_device *, wane_tensor **out,
                                   wane_err *e);
