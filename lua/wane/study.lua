@@ -99,13 +99,16 @@ local function outcome_of(cell)
   return { model = base_name(cell.source), method = cell.plan and cell.plan.method or "none", name = cell.name }
 end
 
+local STOPS = { interrupted = true, device = true } -- a device that failed does nothing more in this process
+
 -- Runs one cell. Gives its outcome and, where it is ok, its result.
 local function run_cell(o, cell, key)
   local outcome = outcome_of(cell)
   o.say(("%s: %s"):format(cell.name, cell.plan and tostring(cell.plan) or "baseline"))
   local began = core.clock()
   local ok, result = xpcall(cell.plan and run_method or run_baseline, core.traceback, o, cell)
-  if not ok and getmetatable(result) == core.error and result.code == "interrupted" then error(result, 0) end
+  -- neither is the cell's: what is finished is kept, and the same command goes on from there
+  if not ok and getmetatable(result) == core.error and STOPS[result.code] then error(result, 0) end
   outcome.seconds = core.clock() - began
   if ok then
     succeeded(outcome, result)

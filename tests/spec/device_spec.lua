@@ -70,4 +70,27 @@ describe("a device that is not the host", function()
     assert.near(tonumber(want_rtn), tonumber(rtn), 0.02 * tonumber(want_rtn))
     assert.equal("true", said)
   end)
+
+  it("that breaks stops the study, says so, and the same command goes on where it stopped", function()
+    if core.files.kind(far) ~= "file" then return pending("build/far/wane is not built") end
+    local dir = process.folder()
+    local chats, lines = io.lines "examples/data/calibration.jsonl", {}
+    for i = 1, 64 do lines[i] = chats() end
+    core.files.write(dir .. "/calib.jsonl", table.concat(lines, "\n") .. "\n")
+    local function study(before)
+      return process.run(("env WANE_DEVICE=cuda %s %s recipes/fallback.lua --models examples/models/lune-1m "
+        .. "--trunc-eval 1 --calib %s/calib.jsonl --out %s/out"):format(before, process.quote(far), dir, dir))
+    end
+    local broken = study "WANE_FAR_FAULT=300"
+    assert.equal(7, broken.code, broken.err)
+    assert.matches("cuda:0: %w+: the device failed and stays unusable until this process ends; start it again",
+      broken.err)
+    local finished = core.files.list(dir .. "/out/cells")
+    assert.is_true(#finished > 0 and #finished < 5)
+    local done = study ""
+    assert.equal(0, done.code, done.err)
+    assert.equal(#finished, select(2, done.err:gsub("finished before", "")))
+    assert.equal(5, #core.files.list(dir .. "/out/cells"))
+    assert(os.execute("rm -r " .. process.quote(dir)))
+  end)
 end)
