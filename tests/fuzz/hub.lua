@@ -9,6 +9,11 @@ local client = {} -- instead of the one that goes over the network
 
 function client.fetch() return input end
 
+-- half of the files have a head that tells what the listing left out
+function client.look(_, url)
+  if #url % 2 == 0 then return ("0"):rep(40), 7 end
+end
+
 local function inside(path)
   assert(path:sub(1, #folder + 1) == folder .. "/", path)
   assert(not (path .. "/"):find("/%.%.?/"), path)

@@ -121,7 +121,7 @@ describe("converting", function()
 
   it("is a command", function()
     local out = place()
-    local done = process.run(("%s convert %s %s --format awq"):format(process.wane, zeros, out))
+    local done = process.run(("env WANE_DEVICE=cpu %s convert %s %s --format awq"):format(process.wane, zeros, out))
     assert.same({ 0, "" }, { done.code, done.err })
     assert.is_truthy(done.out:find("every weight is what it was", 1, true))
     done = process.run(("%s convert %s %s --format dense --dtype bf16 --json"):format(process.wane, zeros, place()))

@@ -284,7 +284,7 @@ describe("the disk", function()
   it("must have room before anything is fetched", function()
     local name = scenario "vast"
     local err = failure("io", MODEL, settings(name))
-    assert.is_true(err.requested > 1 << 46 and err.free < err.requested)
+    assert.is_true(err.requested > 1 << 45 and err.free < err.requested)
     assert.is_truthy(err.message:find("needed to fetch it", 1, true))
     assert.equal(1, #log(name))
   end)
