@@ -294,23 +294,14 @@ static wane_status decode_packed(const reading *r, wane_quantized *q, wane_devic
     return s;
 }
 
-static wane_status decode(const wane_checkpoint *c, const char *matrix, int64_t m, int64_t k,
-                          wane_device *host, wane_quantized **out, wane_err *e)
+static wane_status read(const wane_checkpoint *c, const char *matrix, wane_quantized *q,
+                        wane_device *host, wane_err *e)
 {
-    reading r = {.at = {c, matrix, m, k}};
-    wane_quantized *q = NULL;
+    reading r = {.at = {c, matrix, q->m, q->k}};
     bool int8;
-    *out = NULL;
     wane_status s = check_parts(&r, &int8, e);
     if (s) return s;
-    wane_packed_about a = about(&r);
-    s = wane_quantized_new(host, m, k, a.bits, a.group, a.act_bits, a.scale, a.zero, &q, e);
-    if (!s) s = int8 ? decode_int8(&r, q, e) : decode_packed(&r, q, host, e);
-    if (s)
-        wane_quantized_release(q);
-    else
-        *out = q;
-    return s;
+    return int8 ? decode_int8(&r, q, e) : decode_packed(&r, q, host, e);
 }
 
 const wane_packing wane_packing_compressed_tensors = {
@@ -324,5 +315,5 @@ const wane_packing wane_packing_compressed_tensors = {
     .config = config,
     .holds = holds,
     .inspect = inspect,
-    .decode = decode,
+    .read = read,
 };

@@ -314,22 +314,12 @@ static wane_status read_parts(const reading *r, wane_quantized *q, wane_device *
     return s;
 }
 
-static wane_status decode(const wane_checkpoint *c, const char *matrix, int64_t m, int64_t k,
-                          wane_device *host, wane_quantized **out, wane_err *e)
+static wane_status read(const wane_checkpoint *c, const char *matrix, wane_quantized *q,
+                        wane_device *host, wane_err *e)
 {
-    reading r = {.at = {c, matrix, m, k}};
-    wane_quantized *q = NULL;
-    *out = NULL;
+    reading r = {.at = {c, matrix, q->m, q->k}};
     wane_status s = check_parts(&r, e);
-    if (s) return s;
-    wane_packed_about a = about(&r);
-    s = wane_quantized_new(host, m, k, a.bits, a.group, a.act_bits, a.scale, a.zero, &q, e);
-    if (!s) s = read_parts(&r, q, host, e);
-    if (s)
-        wane_quantized_release(q);
-    else
-        *out = q;
-    return s;
+    return s ? s : read_parts(&r, q, host, e);
 }
 
 const wane_packing wane_packing_gptq = {
@@ -343,7 +333,7 @@ const wane_packing wane_packing_gptq = {
     .config = config_first,
     .holds = holds,
     .inspect = inspect,
-    .decode = decode,
+    .read = read,
 };
 
 const wane_packing wane_packing_gptq_v2 = {
@@ -357,5 +347,5 @@ const wane_packing wane_packing_gptq_v2 = {
     .config = config_second,
     .holds = holds,
     .inspect = inspect,
-    .decode = decode,
+    .read = read,
 };

@@ -29,7 +29,7 @@ static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_
     if (!p->packing->holds(p->checkpoint, name))
         return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
     wane_linear_shape(&p->checkpoint->config, id, &m, &k);
-    wane_status s = p->packing->decode(p->checkpoint, name, m, k, p->host, &q, e);
+    wane_status s = wane_packing_decode(p->packing, p->checkpoint, name, m, k, p->host, &q, e);
     if (!s && d == p->host) {
         l->linear[id].quantized = q;
         return WANE_OK;
@@ -95,8 +95,8 @@ static wane_status packed_head(void *self, wane_device *d, wane_linear *out, wan
     wane_quantized *q = NULL;
     if (!p->packing->holds(p->checkpoint, "lm_head"))
         return wane_head_read_dense(p->checkpoint, d, out, e);
-    wane_status s =
-        p->packing->decode(p->checkpoint, "lm_head", c->vocabulary, c->hidden, p->host, &q, e);
+    wane_status s = wane_packing_decode(p->packing, p->checkpoint, "lm_head", c->vocabulary,
+                                        c->hidden, p->host, &q, e);
     if (!s) s = wane_quantized_copy_to(q, d, &out->quantized, e);
     wane_quantized_release(q);
     return s;

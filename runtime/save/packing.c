@@ -47,6 +47,23 @@ wane_status wane_packing_check(const wane_packing *p, const wane_packed_grid *g,
     return wane_err_at(e, "save", matrix, NULL);
 }
 
+wane_status wane_packing_decode(const wane_packing *p, const wane_checkpoint *c, const char *matrix,
+                                int64_t m, int64_t k, wane_device *host, wane_quantized **out,
+                                wane_err *e)
+{
+    wane_packed_about a;
+    wane_quantized *q = NULL;
+    *out = NULL;
+    wane_status s = p->inspect(c, matrix, m, k, &a, e);
+    if (!s) s = wane_quantized_new(host, m, k, a.bits, a.group, a.act_bits, a.scale, a.zero, &q, e);
+    if (!s) s = p->read(c, matrix, q, host, e);
+    if (s)
+        wane_quantized_release(q);
+    else
+        *out = q;
+    return s;
+}
+
 wane_status wane_parts_add(wane_parts *p, const char *prefix, const char *suffix, wane_tensor *t,
                            wane_err *e)
 {

@@ -69,8 +69,10 @@ typedef struct wane_packing {
      * the headers. EFORMAT names the tensor, what it is and what it has to be. */
     wane_status (*inspect)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k,
                            wane_packed_about *out, wane_err *e);
-    wane_status (*decode)(const wane_checkpoint *, const char *matrix, int64_t m, int64_t k,
-                          wane_device *host, wane_quantized **out, wane_err *e);
+    /* What inspect has accepted, into q (m,k), which is on the host and as inspect told of it. Use
+     * wane_packing_decode. */
+    wane_status (*read)(const wane_checkpoint *, const char *matrix, wane_quantized *q,
+                        wane_device *host, wane_err *e);
 } wane_packing;
 
 extern const wane_packing *const wane_packings[];        /* ends with NULL */
@@ -80,6 +82,11 @@ const wane_packing *wane_packing_for(const json_t *quantization_config);
 /* Whether a matrix can be written so at all, by its grid and size. */
 wane_status wane_packing_check(const wane_packing *, const wane_packed_grid *, const char *matrix,
                                int64_t m, int64_t k, wane_err *e);
+
+/* A matrix that holds says is there, on the host, one reference; as inspect, and EIO. */
+wane_status wane_packing_decode(const wane_packing *, const wane_checkpoint *, const char *matrix,
+                                int64_t m, int64_t k, wane_device *host, wane_quantized **out,
+                                wane_err *e);
 
 /* What writing in another type than the codes were fitted in has cost. */
 typedef struct {
