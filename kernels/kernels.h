@@ -186,8 +186,9 @@ typedef struct wane_kernels {
     /* A step that comes again and again with the same arguments (a token): from record to recorded,
      * slots are noted down and not run; replay queues them all at once, on what then lies in their
      * matrices. Between record and recorded: no alloc, free, put, get, sync or info, and no slot that
-     * waits (inverse_factor, gptq). After a failed slot, recorded must still be called. A backend
-     * that has no such thing answers UNSUPPORTED to record, and the slots are called each time. */
+     * waits (inverse_factor, gptq), and nothing that writes what a recorded matmul, qmatmul or products
+     * has as w, q, gain or bias. After a failed slot, recorded must still be called. A backend that has
+     * no such thing answers UNSUPPORTED to record, and the slots are called each time. */
     wane_status (*record)(wane_dev *);
     wane_status (*recorded)(wane_dev *, wane_recording **out); /* out NULL on failure */
     wane_status (*replay)(wane_dev *, wane_recording *);

@@ -1,15 +1,16 @@
 /* attention_few.cu - attend where runs are short: a token or a few, over long spans.
  *
  * A block takes one run, one head of keys with all the query heads that share it, and a part of the keys ("flash
- * decoding", Dao and others 2023): 16 rows of scores, the tensor cores' own height. One warp asks for keys and values,
- * 64 at a time (conveyor.cuh); each of four warps takes 16 of them to the tensor cores. The weights of the softmax are
- * rounded to the type of the values before they meet them. Warps are joined in shared memory, parts of the keys in the
- * scratch by whichever block ends last, both in a fixed order. */
+ * decoding", Dao and others 2023): 16 rows of scores, the tensor cores' own height. Each of four warps takes every
+ * fourth 16 of the keys, through a ring in shared memory of its own. The weights of the softmax are rounded to the type of
+ * the values before they meet them. Warps are joined in shared memory, parts of the keys in the scratch by whichever block
+ * ends last, both in a fixed order. */
 #include "kernels/cuda/attention.cuh"
-#include "kernels/cuda/conveyor.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
 
-enum { WARPS = 4, USERS = WARPS * 32, THREADS = USERS + 32, ROWS = 16, SLICE = 16, KEYS = WARPS * SLICE, STAGES = 3 };
-enum { SPLITS_MOST = 64, BARRIER_BYTES = 128 }; /* parts of the keys of one run */
+enum { WARPS = 4, THREADS = WARPS * 32, ROWS = 16, SLICE = 16, KEYS = WARPS * SLICE, STAGES = 3 };
+enum { SPLITS_MOST = 64 }; /* parts of the keys of one run */
 
 struct few_attention {
     wane_mat y, q, keys, values;
@@ -19,10 +20,10 @@ struct few_attention {
     int splits, first_run;
 };
 
-/* Rows of a stage: keys are read 64 bytes of two rows at a time, values 32 of four, each without a bank met twice. */
+/* Rows of a warp's stage: keys are read 64 bytes of two rows at a time, values 32 of four, each without a bank met twice. */
 template <int D> struct places {
-    static constexpr int KEY = D * 2 + 64, VALUE = D * 2 + 16, STAGE = KEYS * (KEY + VALUE);
-    static constexpr int BYTES = BARRIER_BYTES + STAGES * STAGE;
+    static constexpr int KEY = D * 2 + 64, VALUE = D * 2 + 16, STAGE = SLICE * (KEY + VALUE);
+    static constexpr int BYTES = WARPS * STAGES * STAGE;
 };
 
 /* After the last stage, in its place. */
@@ -33,27 +34,25 @@ template <int D> struct joined {
 
 static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-/* Keys low .. high-1 of a run, in stages; numbers of stages go on from `number`. */
+/* A warp's 16 keys from number `at` on and their values, as far as they lie below high; a group of copies in any case. */
 template <typename T, int D>
-static __device__ void ask(const few_attention &f, const wane_run &r, const conveyor &c, char *ring, int kv, int low, int high,
-                           int *number)
+static __device__ __forceinline__ void ask(const few_attention &f, key_walk &walk, char *stage, int kv, int at, int high)
 {
-    int lane = threadIdx.x & 31;
-    key_walk walk(f.a, r);
-    for (int at = low; at < high; at += KEYS, ++*number) {
-        int a = at + lane, b = a + 32;
-        int near = walk.at(a < high ? a : high - 1), far = walk.at(b < high ? b : high - 1);
-        uint64_t *full = ask_begin(c, *number, KEYS * D * 2 * (int)sizeof(T));
-        char *to = ring + *number % STAGES * places<D>::STAGE;
-        auto row = [&](const wane_mat &m, int i) {
-            int64_t key = __shfl_sync(0xffffffffu, i < 32 ? near : far, i & 31);
-            return (const T *)m.data + key * m.stride + (int64_t)kv * D;
-        };
-        ask_rows(full, to, places<D>::KEY, D * (int)sizeof(T), KEYS, [&](int i) { return row(f.keys, i); });
-        ask_rows(full, to + KEYS * places<D>::KEY, places<D>::VALUE, D * (int)sizeof(T), KEYS,
-                 [&](int i) { return row(f.values, i); });
-        ask_end(full);
+    constexpr int UNITS = D / 8, TOGETHER = 32 / UNITS; /* of 16 bytes in a row; rows that 32 lanes copy */
+    int lane = threadIdx.x & 31, row = lane / UNITS, unit = lane % UNITS;
+    if (at < high) {
+        int number = at + lane % SLICE, key = walk.at(number < high ? number : high - 1);
+        const T *keys = (const T *)f.keys.data + (int64_t)kv * D + unit * 8;
+        const T *values = (const T *)f.values.data + (int64_t)kv * D + unit * 8;
+        char *to = stage + unit * 16;
+#pragma unroll
+        for (int i = 0; i < SLICE; i += TOGETHER) {
+            int64_t from = __shfl_sync(0xffffffffu, key, i + row);
+            copy_16(to + (i + row) * places<D>::KEY, keys + from * f.keys.stride);
+            copy_16(to + SLICE * places<D>::KEY + (i + row) * places<D>::VALUE, values + from * f.values.stride);
+        }
     }
+    copies_close();
 }
 
 /* What a warp holds: out[c][j] rows g and g+8, columns c*64 + 16t + j and that + 8. */
@@ -169,7 +168,7 @@ template <int D> static __device__ __forceinline__ void put_result(const few_att
 /* The warps' results as one: y's where there is one part of the keys, else this part's. */
 template <int D> static __device__ void join_warps(const few_attention &f, const tile_of &o, const joined<D> &s)
 {
-    for (int i = threadIdx.x; i < o.rows * D; i += USERS) {
+    for (int i = threadIdx.x; i < o.rows * D; i += THREADS) {
         int row = i / D, column = i % D;
         float top = -INFINITY, weights = 0, v = 0;
 #pragma unroll
@@ -209,8 +208,8 @@ template <int D> static __device__ void join_parts(const few_attention &f, const
         s.weight[row][lane] = low * inverse;
         s.weight[row][lane + 32] = high * inverse;
     }
-    users_sync(USERS);
-    for (int i = threadIdx.x; i < o.rows * D; i += USERS) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < o.rows * D; i += THREADS) {
         const float *p = partial_of<D>(f, o, i / D, 0) + i % D;
         float out = 0;
 #pragma unroll 8
@@ -223,26 +222,23 @@ template <typename T, int D>
 static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __grid_constant__ few_attention f)
 {
     extern __shared__ uint4 few_attention_memory[];
-    char *shared = (char *)few_attention_memory, *ring = shared + BARRIER_BYTES;
-    joined<D> &s = *(joined<D> *)ring;
-    conveyor c = {(uint64_t *)shared, (uint64_t *)shared + STAGES, STAGES};
+    joined<D> &s = *(joined<D> *)few_attention_memory;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    int group = f.a.heads / f.a.kv_heads, queries = ROWS / group, number = 0;
+    char *ring = (char *)few_attention_memory + warp * STAGES * places<D>::STAGE;
+    int group = f.a.heads / f.a.kv_heads, queries = ROWS / group;
+    next_may_start();
+    prior_ended();
     const wane_run r = f.a.runs[f.first_run + blockIdx.z];
-    if (!threadIdx.x) conveyor_open(c, WARPS);
     int before = keys_before(f.a, r);
-    __syncthreads();
     for (int first = 0; first < r.count; first += queries) {
         int present = r.count - first < queries ? r.count - first : queries, total = before + first + present;
         int per = (int)tiles(tiles(total, f.splits), KEYS) * KEYS;
         tile_of o = {r.query + first, (int)blockIdx.y, group, present * group, (int)blockIdx.x, (int)tiles(total, per)};
         if (o.split >= o.active) continue;
-        int low = o.split * per, high = low + per < total ? low + per : total;
-        if (warp == WARPS) {
-            ask<T, D>(f, r, c, ring, o.kv, low, high, &number);
-            __syncthreads(); /* the ring is used for joining */
-            continue;
-        }
+        int low = o.split * per, high = low + per < total ? low + per : total, ahead = low + warp * SLICE, stage = 0;
+        key_walk walk(f.a, r);
+#pragma unroll
+        for (int i = 0; i < STAGES - 1; i++, ahead += KEYS) ask<T, D>(f, walk, ring + i * places<D>::STAGE, o.kv, ahead, high);
         uint4 query[D / 32][2];
         int seen[2];
 #pragma unroll
@@ -256,49 +252,48 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __g
         }
         held<D> h = {{}, {-INFINITY, -INFINITY}, {0, 0}};
         float scale = f.a.scale * 1.44269504f; /* powers of two instead of e */
-        for (int at = low; at < high; at += KEYS, number++) {
-            use_begin(c, number);
-            const char *stage = ring + number % STAGES * places<D>::STAGE, *values = stage + KEYS * places<D>::KEY;
-            int slice = warp * SLICE;
-            if (at + slice < high)
-                add_slice<T, D>(h, stage + slice * places<D>::KEY, values + slice * places<D>::VALUE, query, scale, seen,
-                                at + slice + 2 * t, g, t);
-            use_end(c, number);
+        for (int at = low + warp * SLICE; at < high; at += KEYS, ahead += KEYS) {
+            int next = stage ? stage - 1 : STAGES - 1; /* what was used last */
+            ask<T, D>(f, walk, ring + next * places<D>::STAGE, o.kv, ahead, high);
+            copies_ended<STAGES - 1>();
+            __syncwarp();
+            const char *keys = ring + stage * places<D>::STAGE;
+            add_slice<T, D>(h, keys, keys + SLICE * places<D>::KEY, query, scale, seen, at + 2 * t, g, t);
+            __syncwarp();
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
         }
-        users_sync(USERS);
+        copies_ended<0>();
+        __syncthreads(); /* the rings are used for joining */
         put_held<D>(s, h, warp, g, t);
-        users_sync(USERS);
+        __syncthreads();
         join_warps<D>(f, o, s);
         if (o.active > 1) {
             int *ticket = f.tickets + o.query * f.a.kv_heads + o.kv;
             __threadfence();
-            users_sync(USERS);
+            __syncthreads();
             if (!threadIdx.x) s.last = atomicAdd(ticket, 1) == o.active - 1;
-            users_sync(USERS);
+            __syncthreads();
             if (s.last) {
                 __threadfence();
                 join_parts<D>(f, o, s);
                 if (!threadIdx.x) *ticket = 0;
             }
         }
-        ring_again();
         __syncthreads();
     }
 }
 
 template <typename T, int D> static wane_status launch(wane_dev *d, few_attention &f)
 {
-    static_assert(sizeof(joined<D>) <= STAGES * places<D>::STAGE, "joining takes the place of the stages");
-    auto kernel = attend_few_kernel<T, D>;
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, places<D>::BYTES);
-    if (e != cudaSuccess) return cuda_status(d, e);
+    static_assert(sizeof(joined<D>) <= places<D>::BYTES, "joining takes the place of the rings");
     for (int run = 0; run < f.a.n_runs; run += 65535) {
         int runs = f.a.n_runs - run < 65535 ? f.a.n_runs - run : 65535;
         f.first_run = run;
         dim3 grid((unsigned)f.splits, (unsigned)f.a.kv_heads, (unsigned)runs);
-        kernel<<<grid, THREADS, places<D>::BYTES, d->stream>>>(f);
+        wane_status s = launch_after(d, attend_few_kernel<T, D>, grid, THREADS, places<D>::BYTES, f);
+        if (s) return s;
     }
-    return launched(d);
+    return WANE_OK;
 }
 
 wane_status cuda_attend_few(wane_dev *d, wane_mat y, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *a)

@@ -1,60 +1,62 @@
 /* few.cu - products of up to 8 rows of x, bound by reading the weights: matmul, qmatmul and products send them here.
  *
- * A block takes 16 outputs at a time: one warp asks for their rows, a chunk of columns after the other (conveyor.cuh),
- * eight warps share a chunk's steps and feed the tensor cores, with x in shared memory. The first rows are asked for
- * before x is staged. Codes of four bits become exact small numbers, code - 8; scale and zero are applied in float32 to
- * the sums of a step, so nothing is rounded between code and product: y = sum_g s_g (sum (q - 8) x + (8 - z_g) sum x).
- * The warps' sums are joined in a fixed order. Before that x may go through rmsnorm; after it come bias,
- * silu(gate) * up and the residual. */
+ * Every multiprocessor gets as many rows of the weights as every other. It takes them in units of 8 rows; what a unit
+ * has of columns goes round the warps, and each lane brings its own 16 bytes through a ring in shared memory that no
+ * other lane looks at: there is nothing to wait for but memory. The ring is filled before x is waited for (launch.cuh).
+ *
+ * The tensor cores multiply 16 rows by 8 columns of x. Up to 4 tokens, the 16 are 8 rows of weights, each in two slices
+ * (the first and the second half of its columns), and the 8 are 4 tokens in the same two slices: of the products, those
+ * where slices meet are used. More tokens take 16 rows and one slice.
+ *
+ * Codes of four bits become exact small numbers, code - 8; scale and zero are applied in float32 to the sums of a group:
+ * y = sum_g s_g (sum (q - 8) x + (8 - z_g) sum x). The warps' sums are joined in a fixed order. Before that x may go
+ * through rmsnorm; after it come bias, silu(gate) * up and the residual. */
 #include "kernels/cuda/few.cuh"
 
 #include "kernels/cuda/codes.cuh"
-#include "kernels/cuda/conveyor.cuh"
+#include "kernels/cuda/launch.cuh"
 
 enum {
     TOKENS = CUDA_FEW,
-    ROWS = 16,
-    WARPS = 8,
-    USERS = WARPS * 32,
-    THREADS = USERS + 32,
-    ROW_BYTES = 1280,          /* of a chunk, at most, for 16 rows */
-    STAGES_MOST = 12,
-    SHARED_HALF = 112 * 1024,  /* two blocks on a multiprocessor */
+    WARPS = 16,
+    THREADS = WARPS * 32,
+    STAGES = 4,
+    STAGE_BYTES = 1024, /* of a warp: 64 bytes of 16 rows */
+    RING_BYTES = WARPS * STAGES * STAGE_BYTES,
+    WAVE_SUMS = 16,             /* units times tokens whose sums are joined together */
+    WAVE_GRID = 24 * 1024,      /* bytes of their scales, if one unit needs no more */
+    SHARED_HALF = 112 * 1024,   /* two blocks on a multiprocessor: the next launch's beside this one's */
     SHARED_WHOLE = 220 * 1024
 };
 
 struct few_part {
     wane_mat y, w, scale, zero, bias;
-    int tiles; /* of 16 outputs */
+    int rows; /* outputs */
 };
 
 struct few_args {
     few_part part[CUDA_PARTS];
     wane_mat x, gain, residual;
     float eps;
-    int tiles;                      /* of all parts */
-    int steps, chunk, chunks;       /* steps of SPAN columns: in a row, in a chunk; chunks of a row */
-    int span_groups;                /* steps that share a scale */
-    int groups;                     /* of a row */
-    int stages, slots;              /* chunks on the conveyor; tiles whose scales are there */
-    int x_stride;                   /* of a row of x in shared memory, in 16 bytes */
-    int pitch;                      /* of a row of a chunk, in bytes */
-    int scale_bytes, zero_bytes;    /* of a tile; 0: scales are not asked for but read (see raw) */
-    bool raw;                       /* scales of a tile lie in one piece */
-    bool x_full;                    /* x is F32 and goes through rmsnorm, which rounds it to the room's type */
+    int rows;                /* of all parts, a gated pair's once */
+    int steps;               /* of a slice; 64 bytes of each of its rows */
+    int per_group, groups;   /* steps that share a scale, where a step has but one; groups of a row */
+    int wave;                /* units that are joined together */
+    int x_stride;            /* of a row of x in shared memory, in 16 bytes */
+    bool x_full;             /* x is F32 and goes through rmsnorm, which rounds it to the room's type */
     bool x_aligned, gain_like_x, gain_wide;
-    int at_x, at_sum, at_part, at_scale, at_ring; /* places in shared memory, in bytes; the barriers are first */
+    int at_x, at_total, at_norm, at_sum, at_grid; /* places in shared memory, in bytes; the ring is first */
 };
 
 /* Weights as they are: 32 columns a step, 8 a lane. */
-template <typename T> struct plain {
-    static constexpr int SPAN = 32, BYTES = 64;
+struct plain {
+    static constexpr int COLUMNS = 32, SPAN = 32;
     static constexpr bool CODES = false;
 };
 
-/* Codes of four bits, S columns a step. */
-template <typename T, int S> struct nibbles {
-    static constexpr int SPAN = S, BYTES = S / 2;
+/* Codes of four bits, 128 columns a step, of which SPAN share a scale. */
+template <int S> struct nibbles {
+    static constexpr int COLUMNS = 128, SPAN = S;
     static constexpr bool CODES = true;
 };
 
@@ -79,7 +81,6 @@ template <typename T> static __device__ __forceinline__ uint4 normed(const few_a
                           scaled_pair<T>(v.z, scale, r.x, r.y), scaled_pair<T>(v.w, scale, s.x, s.y));
     }
     float g[8];
-#pragma unroll
     for (int i = 0; i < 8; i++) g[i] = load_as_float(a.gain.data, unit * 8 + i, a.gain.dtype);
     return make_uint4(scaled_pair<T>(v.x, scale, g[0], g[1]), scaled_pair<T>(v.y, scale, g[2], g[3]),
                       scaled_pair<T>(v.z, scale, g[4], g[5]), scaled_pair<T>(v.w, scale, g[6], g[7]));
@@ -109,270 +110,383 @@ template <typename T> static __device__ __forceinline__ uint4 staged_unit(const 
                       narrow<T>::pair(v[6], v[7]));
 }
 
-/* x, through rmsnorm where there is a gain, and its sums over steps. The users' threads alone. */
-template <typename T, typename W> static __device__ void stage_x(const few_args &a, uint4 *x, float *sum, float *part)
+/* Where eight columns of x lie, so that four lanes read 64 neighbouring bytes: a lane's word i meets place 4 i + t. */
+template <typename W> static __device__ __forceinline__ int place_in_x(int unit)
 {
+    if (!W::CODES || W::SPAN == 32) return unit;
+    int u = unit % 16, first = unit - u;
+    if (W::SPAN == 128) return first + u % 4 * 4 + u / 4;
+    return first + (u / 8 * 2 + u % 2) * 4 + u % 8 / 2;
+}
+
+/* x, through rmsnorm where there is a gain, and its sums over SPAN columns. */
+template <typename T, typename W, int SLICES> static __device__ void stage_x(const few_args &a, uint4 *x, float *total, float *norm)
+{
+    constexpr int WIDTH = TOKENS / SLICES;
     int units = (int)(a.x.cols / 8), n = (int)a.x.rows, lane = threadIdx.x & 31;
     if (a.gain.data) {
-        for (int i = 0; i < n; i++) {
+        for (int i = threadIdx.x >> 5; i < n; i += WARPS) {
             float square = 0;
-#pragma unroll 4
-            for (int u = threadIdx.x; u < units; u += USERS) square += unit_square<T>(a, i, u);
+#pragma unroll 8
+            for (int u = lane; u < units; u += 32) square += unit_square<T>(a, i, u);
             square = warp_sum(square);
-            if (!lane) part[i * WARPS + (threadIdx.x >> 5)] = square;
+            if (!lane) norm[i] = rsqrtf(square / (float)a.x.cols + a.eps);
         }
-        users_sync(USERS);
+        __syncthreads();
     }
-    for (int i = 0; i < n; i++) {
-        float scale = 0;
-        if (a.gain.data) {
-            for (int w = 0; w < WARPS; w++) scale += part[i * WARPS + w];
-            scale = rsqrtf(scale / (float)a.x.cols + a.eps);
+#pragma unroll 2
+    for (int first = 0; first < n * units; first += THREADS) {
+        int at = first + threadIdx.x, i = at / units, u = at - i * units;
+        uint4 v = make_uint4(0, 0, 0, 0);
+        if (i < n) {
+            v = staged_unit<T>(a, i, u, a.gain.data ? norm[i] : 1.f);
+            x[i * a.x_stride + place_in_x<W>(u)] = W::CODES ? paired(v) : v;
         }
-#pragma unroll 4
-        for (int first = 0; first < units; first += USERS) {
-            int u = first + threadIdx.x;
-            uint4 v = make_uint4(0, 0, 0, 0);
-            if (u < units) {
-                v = staged_unit<T>(a, i, u, scale);
-                x[i * a.x_stride + u] = W::CODES ? paired(v) : v;
-            }
-            if (W::CODES) {
-                constexpr int PER_STEP = W::SPAN / 8;
-                float s = neighbours_sum<PER_STEP>(unit_sum<T>(v));
-                if (u < units && u % PER_STEP == 0) sum[u / PER_STEP * TOKENS + i] = s;
-            }
+        if (W::CODES) {
+            constexpr int PER_SPAN = W::SPAN / 8;
+            float s = neighbours_sum<PER_SPAN>(unit_sum<T>(v));
+            if (i < n && u % PER_SPAN == 0) total[u / PER_SPAN * WIDTH + i] = s;
         }
     }
-    users_sync(USERS);
 }
 
-/* The part that a tile belongs to; tile becomes its number there. */
-static __device__ __forceinline__ int part_of(const few_args &a, int &tile)
-{
-    int p = 0;
-    while (p < CUDA_PARTS - 1 && tile >= a.part[p].tiles) tile -= a.part[p++].tiles;
-    return p;
-}
-
-/* Everything that this block will read, in the order in which it will. */
-template <typename W, int M> static __device__ void ask(const few_args &a, const conveyor &c, char *shared)
-{
-    int number = 0, slot = 0;
-    for (int tile = blockIdx.x; tile < a.tiles; tile += gridDim.x) {
-        int in_part = tile, p = M == 1 ? part_of(a, in_part) : 0;
-        for (int i = 0; i < a.chunks; i++, number++) {
-            int steps = a.steps - i * a.chunk < a.chunk ? a.steps - i * a.chunk : a.chunk, bytes = steps * W::BYTES;
-            bool scales = W::CODES && a.raw && !i;
-            uint64_t *full = ask_begin(c, number, M * (ROWS * bytes + (scales ? a.scale_bytes + a.zero_bytes : 0)));
-            char *to = shared + a.at_ring + number % a.stages * M * ROWS * a.pitch;
+/* The rows of a block: first .. last-1 of all parts' rows, one part after the other. Units do not cross parts. */
+template <int UNIT> struct share {
+    int first[CUDA_PARTS], last[CUDA_PARTS], units;
+    __device__ __forceinline__ void open(const few_args &a)
+    {
+        units = 0;
+        int begin = (int)((int64_t)a.rows * blockIdx.x / gridDim.x), end = (int)((int64_t)a.rows * (blockIdx.x + 1) / gridDim.x);
 #pragma unroll
-            for (int j = 0; j < M; j++) {
-                const few_part &part = a.part[p + j];
-                int64_t item = W::CODES ? 4 : 2, most = part.y.cols - 1, first = (int64_t)in_part * ROWS;
-                const char *from = (const char *)part.w.data + (int64_t)i * a.chunk * W::BYTES;
-                ask_rows(full, to + j * ROWS * a.pitch, a.pitch, bytes, ROWS, [&](int row) {
-                    return from + (first + row < most ? first + row : most) * part.w.stride * item;
-                });
-                if (!scales) continue;
-                char *place = shared + a.at_scale + (slot * M + j) * (a.scale_bytes + a.zero_bytes);
-                ask_rows(full, place, 0, a.scale_bytes, 1,
-                         [&](int) { return (const char *)part.scale.data + (int64_t)in_part * a.scale_bytes; });
-                if (a.zero_bytes)
-                    ask_rows(full, place + a.scale_bytes, 0, a.zero_bytes, 1,
-                             [&](int) { return (const char *)part.zero.data + (int64_t)in_part * a.zero_bytes; });
-            }
-            ask_end(full);
+        for (int p = 0; p < CUDA_PARTS; p++) {
+            int rows = a.part[p].rows;
+            first[p] = begin > 0 ? begin : 0;
+            last[p] = end < rows ? end : rows;
+            if (last[p] > first[p]) units += (last[p] - first[p] + UNIT - 1) / UNIT;
+            begin -= rows, end -= rows;
         }
-        slot = slot + 1 == a.slots ? 0 : slot + 1;
     }
-}
-
-struct step_scale {
-    float low, low_zero, high, high_zero; /* s and s (8 - z) of rows g and g + 8 */
+    /* The part and first row of a unit; rows: up to where its part ends. */
+    __device__ __forceinline__ int find(int unit, int &row, int &end) const
+    {
+#pragma unroll
+        for (int p = 0; p < CUDA_PARTS - 1; p++) {
+            int count = last[p] > first[p] ? (last[p] - first[p] + UNIT - 1) / UNIT : 0;
+            if (unit < count) {
+                row = first[p] + unit * UNIT;
+                end = last[p];
+                return p;
+            }
+            unit -= count;
+        }
+        row = first[CUDA_PARTS - 1] + unit * UNIT;
+        end = last[CUDA_PARTS - 1];
+        return CUDA_PARTS - 1;
+    }
 };
 
-/* From shared memory where scales are raw, else from where they are. */
-static __device__ __forceinline__ step_scale scale_of(const few_args &a, const few_part &part, const char *raw, int in_part, int g,
-                                                      int group)
-{
-    float s[2], z[2] = {8, 8};
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        int row = g + i * 8;
-        if (a.raw) {
-            s[i] = raw_at(raw, row * a.groups + group, part.scale.dtype);
-            if (part.zero.data) z[i] = raw_at(raw + a.scale_bytes, row * a.groups + group, part.zero.dtype);
-        } else {
-            int64_t from = (int64_t)in_part * ROWS + row;
-            if (from >= part.y.cols) from = part.y.cols - 1;
-            s[i] = load_as_float(part.scale.data, from * part.scale.stride + group, part.scale.dtype);
-            if (part.zero.data) z[i] = load_as_float(part.zero.data, from * part.zero.stride + group, part.zero.dtype);
-        }
+/* A place in a block's work: step `step` of matrix `sub` (of M for each unit), as it goes round the warps. */
+struct cursor {
+    int sub, step;
+    __device__ __forceinline__ void advance(int by, int steps)
+    {
+        step += by;
+        while (step >= steps) step -= steps, sub++;
     }
-    return {s[0], s[0] * (8.f - z[0]), s[1], s[1] * (8.f - z[1])};
+};
+
+/* What a lane asks for: rows g of both slices, or g and g + 8. */
+template <typename W, int M, int SLICES> struct asker {
+    cursor at;
+    const char *low, *high;
+    int stage, held; /* held: the matrix that the addresses are of */
+    __device__ __forceinline__ void find(const few_args &a, const share<16 / SLICES> &s, int lane)
+    {
+        int g = lane >> 2, row, end, p = s.find(at.sub / M, row, end);
+        if (M > 1) p = at.sub % M;
+        const wane_mat &w = a.part[p].w;
+        int64_t pitch = w.stride * (W::CODES ? 4 : 2);
+        const char *data = (const char *)w.data + (lane & 3) * 16;
+        int mine = row + g < end ? row + g : end - 1;
+        low = data + mine * pitch;
+        if (SLICES == 2) high = low + (int64_t)a.steps * 64;
+        else high = data + (row + 8 + g < end ? row + 8 + g : end - 1) * pitch;
+        held = at.sub;
+    }
+    /* One step, if there is one; a group of copies in any case. */
+    __device__ __forceinline__ void ask(const few_args &a, const share<16 / SLICES> &s, char *own, int lane)
+    {
+        if (at.sub < s.units * M) {
+            if (held != at.sub) find(a, s, lane);
+            copy_16(own + stage * STAGE_BYTES, low + at.step * 64);
+            copy_16(own + stage * STAGE_BYTES + STAGE_BYTES / 2, high + at.step * 64);
+            at.advance(WARPS, a.steps);
+        }
+        copies_close();
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+};
+
+/* Scales and what a sum of x is multiplied by, s and s (8 - z), of a wave of units: (unit, matrix, row, group). */
+template <int M, int UNIT> static __device__ void stage_grid(const few_args &a, const share<UNIT> &s, float2 *grid, int unit, int units)
+{
+    int all = units * M * UNIT * a.groups;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < all; i += THREADS) {
+        int line = i / a.groups, group = i - line * a.groups, row, end, p = s.find(unit + line / (M * UNIT), row, end);
+        if (M > 1) p = line / UNIT % M;
+        row += line % UNIT;
+        if (row >= end) continue;
+        const few_part &part = a.part[p];
+        float scale = load_as_float(part.scale.data, row * part.scale.stride + group, part.scale.dtype), zero = 8;
+        if (part.zero.data) zero = load_as_float(part.zero.data, row * part.zero.stride + group, part.zero.dtype);
+        grid[i] = make_float2(scale, scale * (8.f - zero));
+    }
 }
 
-/* sum += 16 rows of one step times x; even and odd products apart, so that neither waits for the other. */
-template <typename T> static __device__ __forceinline__ void multiply(float sum[2][4], const char *low, const char *high, const uint4 *x, int t)
+/* sum += one step of a matrix. x: this lane's column of it; u, v: what it asked for. */
+template <typename T> static __device__ __forceinline__ void multiply(float sum[2][4], uint4 u, uint4 v, const uint4 *x)
 {
-    uint4 u = *(const uint4 *)(low + t * 16), v = *(const uint4 *)(high + t * 16), b = x[t];
+    uint4 b = *x;
     narrow<T>::mma(sum[0], u.x, v.x, u.y, v.y, b.x, b.y);
     narrow<T>::mma(sum[1], u.z, v.z, u.w, v.w, b.z, b.w);
 }
 
-template <typename T, int S>
-static __device__ __forceinline__ void multiply_codes(float sum[4], const char *low, const char *high, const uint4 *x, const float *total,
-                                                      const step_scale &s, int t)
+static __device__ __forceinline__ uint32_t nth(const uint4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+/* grid, total: of the group in which the step begins; of two slices, this lane's. other: what rows g + 8 have. */
+template <typename T, int SPAN, int SLICES>
+static __device__ __forceinline__ void multiply_codes(float sum[4], uint4 u, uint4 v, const uint4 *x, const float2 *grid,
+                                                      const float2 *other, const float *total, bool second)
 {
-    float part[2][4] = {};
+    constexpr int WORDS = SPAN / 32, WIDTH = TOKENS / SLICES;
 #pragma unroll
-    for (int w = 0; w < S / 32; w++) {
-        uint32_t u = *(const uint32_t *)(low + (w * 4 + t) * 4), v = *(const uint32_t *)(high + (w * 4 + t) * 4);
-        uint4 b = x[w * 4 + t];
-        narrow<T>::mma(part[0], code_pair<T>(u), code_pair<T>(v), code_pair<T>(u >> 4), code_pair<T>(v >> 4), b.x, b.y);
-        narrow<T>::mma(part[1], code_pair<T>(u >> 8), code_pair<T>(v >> 8), code_pair<T>(u >> 12), code_pair<T>(v >> 12), b.z,
-                       b.w);
+    for (int span = 0; span < 4 / WORDS; span++) {
+        float part[2][4] = {};
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) {
+            uint32_t p = nth(u, span * WORDS + i), q = nth(v, span * WORDS + i);
+            uint4 b = x[(span * WORDS + i) * 4];
+            narrow<T>::mma(part[0], code_pair<T>(p), code_pair<T>(q), code_pair<T>(p >> 4), code_pair<T>(q >> 4), b.x, b.y);
+            narrow<T>::mma(part[1], code_pair<T>(p >> 8), code_pair<T>(q >> 8), code_pair<T>(p >> 12), code_pair<T>(q >> 12), b.z,
+                           b.w);
+        }
+        float2 s = grid[span], all = *(const float2 *)(total + span * WIDTH);
+        if (SLICES == 2) {
+            float a = second ? part[0][2] + part[1][2] : part[0][0] + part[1][0];
+            float b = second ? part[0][3] + part[1][3] : part[0][1] + part[1][1];
+            sum[0] += s.x * a + s.y * all.x;
+            sum[1] += s.x * b + s.y * all.y;
+        } else {
+            float2 r = other[span];
+            sum[0] += s.x * (part[0][0] + part[1][0]) + s.y * all.x;
+            sum[1] += s.x * (part[0][1] + part[1][1]) + s.y * all.y;
+            sum[2] += r.x * (part[0][2] + part[1][2]) + r.y * all.x;
+            sum[3] += r.x * (part[0][3] + part[1][3]) + r.y * all.y;
+        }
     }
-    float2 all = *(const float2 *)(total + 2 * t);
-    sum[0] += s.low * (part[0][0] + part[1][0]) + s.low_zero * all.x;
-    sum[1] += s.low * (part[0][1] + part[1][1]) + s.low_zero * all.y;
-    sum[2] += s.high * (part[0][2] + part[1][2]) + s.high_zero * all.x;
-    sum[3] += s.high * (part[0][3] + part[1][3]) + s.high_zero * all.y;
 }
 
-/* Outputs of one tile from the warps' sums, in their order. */
-template <int M> static __device__ void finish(const few_args &a, const float *sums, int p, int in_part)
+/* A warp's sums of one matrix, where the others' are: (row, token). */
+template <int SLICES, bool CODES> static __device__ __forceinline__ void put_sums(float *to, float sum[2][4], int n, int lane)
 {
-    const few_part &part = a.part[p];
-    int i = threadIdx.x;
-    int64_t token = i / ROWS, row = (int64_t)in_part * ROWS + i % ROWS;
-    if (token >= a.x.rows || row >= part.y.cols) return;
+    int g = lane >> 2, t = lane & 3;
+    float v[4];
+#pragma unroll
+    for (int e = 0; e < 4; e++) v[e] = sum[0][e] + sum[1][e];
+    if (SLICES == 2) {
+        if (!CODES && t >= 2) v[0] = v[2], v[1] = v[3];
+        v[0] += __shfl_xor_sync(0xffffffffu, v[0], 2);
+        v[1] += __shfl_xor_sync(0xffffffffu, v[1], 2);
+        if (2 * t < n && t < 2) to[g * n + 2 * t] = v[0];
+        if (2 * t + 1 < n && t < 2) to[g * n + 2 * t + 1] = v[1];
+    } else {
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (2 * t + (e & 1) < n) to[(g + (e >> 1) * 8) * n + 2 * t + (e & 1)] = v[e];
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++) sum[0][e] = sum[1][e] = 0;
+}
+
+/* One output of a wave, this thread's: where it goes. */
+struct output {
+    int part, row, token, unit, line;
+    bool present;
+    __device__ __forceinline__ float residual(const few_args &a) const
+    {
+        bool there = present && a.residual.data;
+        return there ? load_as_float(a.residual.data, token * a.residual.stride + row, a.residual.dtype) : 0.f;
+    }
+};
+
+template <int UNIT>
+static __device__ __forceinline__ output output_of(const few_args &a, const share<UNIT> &s, int unit, int units)
+{
+    output o;
+    int i = threadIdx.x, row, end;
+    o.token = i / (units * UNIT);
+    i -= o.token * units * UNIT;
+    o.unit = i / UNIT;
+    o.line = i % UNIT;
+    o.part = s.find(unit + o.unit, row, end);
+    o.row = row + o.line;
+    o.present = o.token < a.x.rows && o.row < end;
+    return o;
+}
+
+/* before: matrices of earlier waves. */
+template <int M, int UNIT>
+static __device__ __forceinline__ void finish(const few_args &a, const output &o, int before, const float *sums, float residual)
+{
+    if (!o.present) return;
+    int n = (int)a.x.rows, size = UNIT * n, warps = a.steps < WARPS ? a.steps : WARPS;
     float v[M];
 #pragma unroll
     for (int j = 0; j < M; j++) {
+        int sub = o.unit * M + j, first = (before + sub) * a.steps % WARPS; /* the warp that took its first step */
+        const float *from = sums + sub * WARPS * size + o.line * n + o.token;
         v[j] = 0;
-#pragma unroll
-        for (int w = 0; w < WARPS; w++) v[j] += sums[(w * M + j) * TOKENS * ROWS + i];
-        const wane_mat &bias = a.part[p + j].bias;
-        if (bias.data) v[j] += load_as_float(bias.data, row, bias.dtype);
+        for (int w = 0; w < warps; w++) v[j] += from[(first + w) % WARPS * size];
+        const wane_mat &bias = a.part[M > 1 ? j : o.part].bias;
+        if (bias.data) v[j] += load_as_float(bias.data, o.row, bias.dtype);
     }
-    float y = M == 1 ? v[0] : v[0] / (1.f + expf(-v[0])) * v[M - 1];
-    if (a.residual.data) y += load_as_float(a.residual.data, token * a.residual.stride + row, a.residual.dtype);
-    store_float(part.y.data, token * part.y.stride + row, part.y.dtype, y);
+    float y = (M == 1 ? v[0] : v[0] / (1.f + expf(-v[0])) * v[M - 1]) + residual;
+    const wane_mat &to = a.part[M > 1 ? 0 : o.part].y;
+    store_float(to.data, o.token * to.stride + o.row, to.dtype, y);
 }
 
-/* M 1: tiles of all parts in turn. M 2: part 0 is the gate, part 1 what it lets through. */
-template <typename T, typename W, int M>
+/* M 1: rows of all parts in turn. M 2: part 0 is the gate, part 1 what it lets through. */
+template <typename T, typename W, int M, int SLICES>
 static __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_constant__ few_args a)
 {
+    constexpr int UNIT = 16 / SLICES, WIDTH = TOKENS / SLICES;
     extern __shared__ uint4 few_memory[];
     char *shared = (char *)few_memory;
-    conveyor c = {(uint64_t *)shared, (uint64_t *)shared + STAGES_MOST, a.stages};
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-    if (!threadIdx.x) conveyor_open(c, WARPS);
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, n = (int)a.x.rows;
+    /* rows of a stage are 64 bytes; their quarters change places, so that no span's lanes meet in a bank */
+    int turn = (g >> 1 & 1) * 2 | g >> 2;
+    char *own = shared + warp * STAGES * STAGE_BYTES + g * 64;
+    __shared__ share<UNIT> mine;
+    if (!threadIdx.x) mine.open(a);
     __syncthreads();
-    if (warp == WARPS) {
-        ask<W, M>(a, c, shared);
-        return;
-    }
+    asker<W, M, SLICES> ahead = {{0, 0}, NULL, NULL, 0, -1};
+    ahead.at.advance(warp, a.steps);
+    cursor at = ahead.at;
+#pragma unroll 1
+    for (int i = 0; i < STAGES - 1; i++) ahead.ask(a, mine, own + (t ^ turn) * 16, lane);
     uint4 *x = (uint4 *)(shared + a.at_x);
-    float *total = (float *)(shared + a.at_sum), *sums = (float *)(shared + a.at_part);
-    stage_x<T, W>(a, x, total, sums);
-    x += (g < a.x.rows ? g : 0) * a.x_stride; /* sums of absent tokens are not used */
-    int number = 0, slot = 0;
-    for (int tile = blockIdx.x; tile < a.tiles; tile += gridDim.x) {
-        int in_part = tile, p = M == 1 ? part_of(a, in_part) : 0;
-        float sum[M][2][4] = {};
-        for (int i = 0; i < a.chunks; i++, number++) {
-            int before = i * a.chunk, steps = a.steps - before < a.chunk ? a.steps - before : a.chunk;
-            use_begin(c, number);
-            const char *ring = shared + a.at_ring + number % a.stages * M * ROWS * a.pitch + g * a.pitch;
-#pragma unroll 2
-            for (int step = warp; step < steps; step += WARPS) {
-                const uint4 *b = x + (before + step) * (W::SPAN / 8);
-#pragma unroll
-                for (int j = 0; j < M; j++) {
-                    const char *low = ring + j * ROWS * a.pitch + step * W::BYTES, *high = low + 8 * a.pitch;
-                    if constexpr (W::CODES) {
-                        int group = a.span_groups == 1 ? before + step : (before + step) / a.span_groups;
-                        const char *raw = shared + a.at_scale + (slot * M + j) * (a.scale_bytes + a.zero_bytes);
-                        step_scale s = scale_of(a, a.part[p + j], raw, in_part, g, group);
-                        multiply_codes<T, W::SPAN>(sum[j][0], low, high, b, total + (before + step) * TOKENS, s, t);
-                    } else {
-                        multiply<T>(sum[j], low, high, b, t);
-                    }
-                }
+    float *total = (float *)(shared + a.at_total), *sums = (float *)(shared + a.at_sum), sum[2][4] = {};
+    float2 *grid = (float2 *)(shared + a.at_grid);
+    int unit = 0, units = mine.units < a.wave ? mine.units : a.wave;
+    if (W::CODES) stage_grid<M, UNIT>(a, mine, grid, unit, units);
+    next_may_start();
+    prior_ended();
+    stage_x<T, W, SLICES>(a, x, total, (float *)(shared + a.at_norm));
+    __syncthreads();
+    int token = SLICES == 2 ? g & 3 : g, slice = SLICES == 2 ? g >> 2 : 0;
+    x += (token < n ? token : 0) * a.x_stride + slice * a.steps * (W::COLUMNS / 8) + t;
+    bool second = SLICES == 2 && t >= 2;
+    total += (second ? a.steps * (W::COLUMNS / W::SPAN) * WIDTH : 0) + (SLICES == 2 ? t & 1 : t) * 2;
+    int stage = 0;
+    for (;;) {
+        int before = unit * M;
+        float residual = output_of<UNIT>(a, mine, unit, units).residual(a);
+        while (at.sub < before + units * M) {
+            int sub = at.sub;
+            ahead.ask(a, mine, own + (t ^ turn) * 16, lane);
+            copies_ended<STAGES - 1>();
+            if (W::CODES && W::SPAN < 128) __syncwarp();
+            const char *low = own + stage * STAGE_BYTES, *high = low + STAGE_BYTES / 2;
+            uint4 u, v;
+            if (!W::CODES || W::SPAN == 128) {
+                u = *(const uint4 *)(low + (t ^ turn) * 16);
+                v = *(const uint4 *)(high + (t ^ turn) * 16);
+            } else if (W::SPAN == 64) {
+                int first = (t >> 1 ^ turn) * 16 + (t & 1) * 8, next = ((2 + (t >> 1)) ^ turn) * 16 + (t & 1) * 8;
+                uint2 p = *(const uint2 *)(low + first), q = *(const uint2 *)(low + next);
+                u = make_uint4(p.x, p.y, q.x, q.y);
+                p = *(const uint2 *)(high + first), q = *(const uint2 *)(high + next);
+                v = make_uint4(p.x, p.y, q.x, q.y);
+            } else {
+                const uint32_t *p = (const uint32_t *)low + t, *q = (const uint32_t *)high + t;
+                u = make_uint4(p[(0 ^ turn) * 4], p[(1 ^ turn) * 4], p[(2 ^ turn) * 4], p[(3 ^ turn) * 4]);
+                v = make_uint4(q[(0 ^ turn) * 4], q[(1 ^ turn) * 4], q[(2 ^ turn) * 4], q[(3 ^ turn) * 4]);
             }
-            use_end(c, number);
+            if constexpr (W::CODES) {
+                int group = at.step + (second ? a.steps : 0);
+                if (W::SPAN < 128) group *= 128 / W::SPAN;
+                else if (a.per_group > 1) group /= a.per_group;
+                const float2 *s = grid + ((sub - before) * UNIT + g) * a.groups + group;
+                multiply_codes<T, W::SPAN, SLICES>(sum[0], u, v, x + at.step * 16, s, s + 8 * a.groups,
+                                                   total + at.step * (W::COLUMNS / W::SPAN) * WIDTH, second);
+                if (W::SPAN < 128) __syncwarp(); /* the place is asked for again */
+            } else {
+                multiply<T>(sum, u, v, x + at.step * 4);
+            }
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
+            at.advance(WARPS, a.steps);
+            if (at.sub != sub) put_sums<SLICES, W::CODES>(sums + ((sub - before) * WARPS + warp) * UNIT * n, sum, n, lane);
         }
-        slot = slot + 1 == a.slots ? 0 : slot + 1;
-#pragma unroll
-        for (int j = 0; j < M; j++) {
-            float *to = sums + (warp * M + j) * TOKENS * ROWS;
-#pragma unroll
-            for (int e = 0; e < 4; e++) to[(2 * t + (e & 1)) * ROWS + g + (e >> 1) * 8] = sum[j][0][e] + sum[j][1][e];
-        }
-        users_sync(USERS);
-        if (threadIdx.x < TOKENS * ROWS) finish<M>(a, sums, p, in_part);
-        sums += (sums == (float *)(shared + a.at_part) ? 1 : -1) * WARPS * M * TOKENS * ROWS; /* others still read these */
+        __syncthreads();
+        finish<M, UNIT>(a, output_of<UNIT>(a, mine, unit, units), before, sums, residual);
+        unit += units;
+        if (unit >= mine.units) break;
+        units = mine.units - unit < a.wave ? mine.units - unit : a.wave;
+        if (W::CODES) stage_grid<M, UNIT>(a, mine, grid, unit, units);
+        __syncthreads();
     }
 }
 
 static int up(int64_t bytes) { return (int)tiles(bytes, 128) * 128; }
 
-/* Where everything lies, with as many stages as fit into `room`; bytes, or 0 where not even two do. */
-template <typename W, int M> static size_t arrange(few_args &a, int64_t room)
+/* Sizes that depend on the weights' kind, and where everything lies; bytes of shared memory. */
+template <typename W, int M, int SLICES> static int64_t arrange(few_args &a)
 {
-    a.at_x = up(2 * STAGES_MOST * 8);
-    a.at_sum = a.at_x + up(a.x.rows * a.x_stride * 16);
-    a.at_part = a.at_sum + (W::CODES ? up((int64_t)a.steps * TOKENS * 4) : 0);
-    a.at_scale = a.at_part + 2 * WARPS * M * TOKENS * ROWS * 4;
-    int stage = M * ROWS * a.pitch;
-    for (a.stages = STAGES_MOST; a.stages >= 2; a.stages--) {
-        a.slots = 1 + (int)tiles(a.stages - 1, a.chunks); /* when a slot comes again, its chunks have left the conveyor */
-        a.at_ring = a.at_scale + up((int64_t)a.slots * M * (a.scale_bytes + a.zero_bytes));
-        if (a.at_ring + (int64_t)a.stages * stage <= room) return (size_t)(a.at_ring + a.stages * stage);
-    }
-    return 0;
-}
-
-/* Sizes that depend on the weights' kind, and the places; bytes of shared memory or 0. */
-template <typename W, int M> static size_t prepare(few_args &a)
-{
-    int units = (int)(a.x.cols / 8), row = (int)(a.x.cols / W::SPAN) * W::BYTES;
-    a.steps = (int)(a.x.cols / W::SPAN);
-    a.chunk = (int)tiles(a.steps, tiles(row, ROW_BYTES / M));
-    a.chunks = (int)tiles(a.steps, a.chunk);
-    a.pitch = row_pitch(a.chunk * W::BYTES, W::CODES ? 16 : 64); /* codes are read by words, weights by 16 bytes */
+    constexpr int UNIT = 16 / SLICES, WIDTH = TOKENS / SLICES;
+    int n = (int)a.x.rows, units = (int)(a.x.cols / 8);
+    a.steps = (int)(a.x.cols / (W::COLUMNS * SLICES));
     a.x_stride = units % 8 ? units : units + 4; /* rows of x start half the banks apart */
-    size_t bytes = arrange<W, M>(a, SHARED_HALF);
-    if (bytes && a.stages * M * ROWS * a.pitch >= 32 * 1024) return bytes;
-    return arrange<W, M>(a, SHARED_WHOLE);
+    int64_t unit_grid = W::CODES ? (int64_t)M * UNIT * a.groups * (int64_t)sizeof(float2) : 0;
+    a.wave = WAVE_SUMS / SLICES * 2 / n;
+    if (unit_grid && a.wave > WAVE_GRID / unit_grid) a.wave = (int)(WAVE_GRID / unit_grid);
+    if (a.wave < 1) a.wave = 1;
+    int64_t most = tiles(a.rows, UNIT) + CUDA_PARTS;
+    if (a.wave > most) a.wave = (int)most;
+    a.at_x = RING_BYTES;
+    a.at_total = a.at_x + up((int64_t)n * a.x_stride * 16);
+    a.at_norm = a.at_total + (W::CODES ? up(a.x.cols / W::SPAN * WIDTH * 4) : 0);
+    a.at_sum = a.at_norm + up(TOKENS * 4);
+    a.at_grid = a.at_sum + up((int64_t)a.wave * M * WARPS * UNIT * n * 4);
+    return a.at_grid + a.wave * unit_grid;
 }
 
-template <typename T, typename W, int M> static wane_status launch(wane_dev *d, few_args &a, bool *fits)
+template <typename T, typename W, int M, int SLICES> static wane_status launch(wane_dev *d, few_args &a, bool *fits)
 {
-    size_t shared = prepare<W, M>(a);
-    *fits = shared > 0;
-    if (!shared) return WANE_OK;
-    auto kernel = few_kernel<T, W, M>;
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (e != cudaSuccess) return cuda_status(d, e);
-    int most = (shared <= (size_t)SHARED_HALF ? 2 : 1) * d->processors;
-    kernel<<<(unsigned)(a.tiles < most ? a.tiles : most), THREADS, shared, d->stream>>>(a);
-    return launched(d);
+    static_assert(WAVE_SUMS * 16 <= THREADS, "an output a thread");
+    int64_t shared = arrange<W, M, SLICES>(a);
+    *fits = shared <= SHARED_WHOLE;
+    if (!*fits) return WANE_OK;
+    auto kernel = few_kernel<T, W, M, SLICES>;
+    int64_t most = tiles(a.rows, 4);
+    return launch_after(d, kernel, dim3((unsigned)(most < d->processors ? most : d->processors)), THREADS, (size_t)shared, a);
+}
+
+template <typename T, typename W, int M> static wane_status slices(wane_dev *d, few_args &a, bool *fits)
+{
+    bool two = a.x.rows <= TOKENS / 2 && a.x.cols % (2 * W::COLUMNS) == 0;
+    return two ? launch<T, W, M, 2>(d, a, fits) : launch<T, W, M, 1>(d, a, fits);
 }
 
 template <typename T> static wane_status choose(wane_dev *d, few_args &a, int64_t group, bool gated, bool *fits)
 {
-    if (!group) return gated ? launch<T, plain<T>, 2>(d, a, fits) : launch<T, plain<T>, 1>(d, a, fits);
+    if (!group) return gated ? slices<T, plain, 2>(d, a, fits) : slices<T, plain, 1>(d, a, fits);
     int span = code_span(group);
-    a.span_groups = (int)(group / span);
+    a.per_group = (int)(group / span);
     a.groups = (int)(a.x.cols / group);
-    if (span == 128) return gated ? launch<T, nibbles<T, 128>, 2>(d, a, fits) : launch<T, nibbles<T, 128>, 1>(d, a, fits);
-    if (span == 64) return gated ? launch<T, nibbles<T, 64>, 2>(d, a, fits) : launch<T, nibbles<T, 64>, 1>(d, a, fits);
-    return gated ? launch<T, nibbles<T, 32>, 2>(d, a, fits) : launch<T, nibbles<T, 32>, 1>(d, a, fits);
+    if (span == 128) return gated ? slices<T, nibbles<128>, 2>(d, a, fits) : slices<T, nibbles<128>, 1>(d, a, fits);
+    if (span == 64) return gated ? slices<T, nibbles<64>, 2>(d, a, fits) : slices<T, nibbles<64>, 1>(d, a, fits);
+    return gated ? slices<T, nibbles<32>, 2>(d, a, fits) : slices<T, nibbles<32>, 1>(d, a, fits);
 }
 
 /* What x is when it meets the weights. */
@@ -384,25 +498,22 @@ static bool readable(const wane_product *p, wane_dtype x, int64_t k, int64_t *gr
     *group = 0;
     if (p->w.data) return p->w.dtype == x && k % 32 == 0 && aligned(p->w, 16);
     *group = p->q.group;
-    return readable_codes(p->q);
+    return k % 128 == 0 && readable_codes(p->q) && (p->q.group % 128 == 0 || p->q.group <= 64);
 }
 
 bool cuda_few_can(const wane_dev *d, const wane_products *p)
 {
-    int64_t group, first;
+    int64_t group, first, rows = 0;
     wane_dtype type = staged_type(p);
     if (d->capability < 80 || (type != WANE_BF16 && type != WANE_F16) || p->x.cols > 32768 ||
-        (p->x.dtype == WANE_F32 && !by_eight(p->x)) || !readable(&p->part[0], type, p->x.cols, &first))
+        (p->x.dtype == WANE_F32 && !by_eight(p->x)) || !readable(&p->part[0], type, p->x.cols, &first) ||
+        (first && 32 * p->x.cols / first * 8 > SHARED_WHOLE / 2))
         return false;
-    for (int i = 1; i < p->parts; i++)
+    for (int i = 0; i < p->parts; i++) {
         if (!readable(&p->part[i], type, p->x.cols, &group) || group != first) return false;
-    return true;
-}
-
-/* A tile's rows of a scale or zero are one piece that starts and ends at 16 bytes. */
-static bool in_one_piece(wane_mat a)
-{
-    return !a.data || ((uintptr_t)a.data % 16 == 0 && a.stride == a.cols && a.rows % ROWS == 0);
+        rows += p->part[i].y.cols;
+    }
+    return rows < INT32_MAX;
 }
 
 static wane_mat rows_of(wane_mat a, int64_t first, int64_t rows)
@@ -423,31 +534,15 @@ static few_args arguments(const wane_products *p, int64_t at, int64_t rows)
     a.x_aligned = aligned(p->x, 16);
     a.gain_wide = p->gain.data && by_eight(p->gain);
     a.gain_like_x = p->gain.data && p->gain.dtype == p->x.dtype && (uintptr_t)p->gain.data % 16 == 0;
-    a.span_groups = 1;
-    a.raw = true;
-    const wane_qmat &q = p->part[0].q;
-    bool zero = !p->part[0].w.data && q.zero.data;
     for (int i = 0; i < p->parts; i++) {
         const wane_product *from = &p->part[i];
         few_part *to = &a.part[i];
         to->y = rows_of(from->y, at, rows);
         to->bias = from->bias;
-        to->tiles = (int)tiles(from->y.cols, ROWS);
-        a.tiles += p->gated && i ? 0 : to->tiles;
-        if (from->w.data) {
-            to->w = from->w;
-            continue;
-        }
-        to->w = from->q.words;
-        to->scale = from->q.scale;
-        to->zero = from->q.zero;
-        a.raw = a.raw && in_one_piece(to->scale) && in_one_piece(to->zero) && to->scale.dtype == q.scale.dtype &&
-                !to->zero.data == !zero && (!zero || to->zero.dtype == q.zero.dtype);
-    }
-    if (a.raw && !p->part[0].w.data) {
-        int64_t piece = ROWS * (q.k / q.group);
-        a.scale_bytes = (int)(piece * (int64_t)wane_dtype_bytes(q.scale.dtype));
-        a.zero_bytes = zero ? (int)(piece * (int64_t)wane_dtype_bytes(q.zero.dtype)) : 0;
+        to->w = from->w.data ? from->w : from->q.words;
+        if (!from->w.data) to->scale = from->q.scale, to->zero = from->q.zero;
+        to->rows = p->gated && i ? 0 : (int)from->y.cols;
+        a.rows += to->rows;
     }
     return a;
 }
@@ -459,9 +554,9 @@ wane_status cuda_few(wane_dev *d, const wane_products *p)
         int64_t rows = n - at < most ? n - at : most;
         bool fits = true;
         few_args a = arguments(p, at, rows);
-        if (!a.tiles) return WANE_OK;
+        if (!a.rows) return WANE_OK;
         wane_status s = staged_type(p) == WANE_BF16 ? choose<__nv_bfloat16>(d, a, group, p->gated, &fits)
-                                                : choose<__half>(d, a, group, p->gated, &fits);
+                                                    : choose<__half>(d, a, group, p->gated, &fits);
         if (s) return s;
         if (fits) at += rows;
         else if (most > 1) most = (most + 1) / 2; /* fewer rows of x leave room for the weights */

@@ -2,7 +2,7 @@
  *
  * argmax: several blocks a row, of which the last to end joins what all have found. The others: one block a row; sums in
  * float64, in a fixed order. */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/slots.h"
 
 enum { THREADS = 512 };
@@ -48,6 +48,8 @@ static __global__ void argmax_kernel(int32_t *ids, int64_t ids_stride, wane_mat 
     int64_t row = blockIdx.y;
     found best = {-INFINITY, INT32_MAX};
     int64_t units = tiles(x.cols, 8);
+    next_may_start();
+    prior_ended();
     for (int64_t u = blockIdx.x * (int64_t)THREADS + threadIdx.x; u < units; u += (int64_t)gridDim.x * THREADS) {
         float v[8];
         load_eight(v, x, row, u * 8, wide);
@@ -94,10 +96,12 @@ wane_status cuda_argmax(wane_dev *d, wane_mat ids, wane_mat x)
         int64_t blocks = pieces < want ? pieces : want;
         blocks = blocks < THREADS ? blocks : (int64_t)THREADS;
         if (rows > CUDA_TICKETS || (size_t)(rows * blocks) * sizeof(found) > d->scratch_bytes) blocks = 1;
-        argmax_kernel<<<dim3((unsigned)blocks, (unsigned)rows), THREADS, 0, d->stream>>>(
-            (int32_t *)ids.data + at * ids.stride, ids.stride, rows_from(x, at, rows), by_eight(x), (found *)d->scratch, d->tickets);
+        wane_status s = launch_after(d, argmax_kernel, dim3((unsigned)blocks, (unsigned)rows), THREADS, 0,
+                                     (int32_t *)ids.data + at * ids.stride, ids.stride, rows_from(x, at, rows), by_eight(x),
+                                     (found *)d->scratch, d->tickets);
+        if (s) return s;
     }
-    return launched(d);
+    return WANE_OK;
 }
 
 /* max and log of the sum of exp(x - max) of a row; every thread gets both. The row is read once: each thread keeps the

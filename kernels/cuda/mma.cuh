@@ -79,21 +79,21 @@ static __device__ __forceinline__ uint32_t shared_address(const void *p) { retur
 static __device__ __forceinline__ void copy_16(void *shared, const void *global)
 {
 #ifdef WANE_HAS_MMA
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 #endif
 }
 
 static __device__ __forceinline__ void copies_close()
 {
 #ifdef WANE_HAS_MMA
-    asm volatile("cp.async.commit_group;");
+    asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
 template <int LEFT> static __device__ __forceinline__ void copies_ended()
 {
 #ifdef WANE_HAS_MMA
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT));
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 #endif
 }
 

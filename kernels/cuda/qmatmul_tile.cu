@@ -1,6 +1,6 @@
 /* qmatmul_tile.cu - qmatmul for more rows of x than few.cu takes and fewer than make decoding to scratch pay.
  *
- * A block takes 128 or 256 outputs, all tokens and a part of the columns: one warp asks for rows of codes and of x, a
+ * A block takes 128 or 256 outputs, all tokens and a part of the columns: four warps ask for rows of codes and of x, a
  * chunk of columns after the other (conveyor.cuh); eight warps own 16 or 32 outputs each. Codes become code - zero in
  * registers, rounded to x's type where the zero is no integer, and meet all tokens; scales are applied in float32 to
  * the sums of a step. Parts of the columns are joined in order by a second kernel. */
@@ -11,10 +11,9 @@
 enum {
     WARPS = 8,
     USERS = WARPS * 32,
-    THREADS = USERS + 32,
+    THREADS = USERS + ASKERS,
     STAGES_MOST = 8,
-    STAGE_BYTES = 72 * 1024,
-    SHARED_MOST = 220 * 1024,
+    SHARED_MOST = 220 * 1024, /* of a multiprocessor */
     BARRIER_BYTES = 256
 };
 
@@ -39,18 +38,18 @@ template <typename T, int SPAN, int MT>
 static __device__ void ask(const tile_args &a, const conveyor &c, char *ring, int block_row, int begin, int end)
 {
     constexpr int OUTPUTS = WARPS * MT * 16;
-    int n = (int)a.x.rows, number = 0;
+    int n = (int)a.x.rows, number = 0, asker = threadIdx.x - USERS;
     int64_t most = a.y.cols - 1;
     for (int first = begin; first < end; first += a.chunk, number++) {
         int steps = end - first < a.chunk ? end - first : a.chunk, bytes = steps * SPAN / 2, x_bytes = steps * SPAN * 2;
-        uint64_t *full = ask_begin(c, number, OUTPUTS * bytes + n * x_bytes);
+        uint64_t *full = ask_begin(c, number);
         char *to = ring + number % a.stages * (OUTPUTS * a.pitch + n * a.x_pitch);
         const char *words = (const char *)a.words.data + (int64_t)first * SPAN / 2;
         const char *x = (const char *)a.x.data + (int64_t)first * SPAN * 2;
-        ask_rows(full, to, a.pitch, bytes, OUTPUTS, [&](int row) {
+        ask_rows(asker, to, a.pitch, bytes, OUTPUTS, [&](int row) {
             return words + (block_row + row < most ? block_row + row : most) * a.words.stride * 4;
         });
-        ask_rows(full, to + OUTPUTS * a.pitch, a.x_pitch, x_bytes, n, [&](int row) { return x + row * a.x.stride * 2; });
+        ask_rows(asker, to + OUTPUTS * a.pitch, a.x_pitch, x_bytes, n, [&](int row) { return x + row * a.x.stride * 2; });
         ask_end(full);
     }
 }
@@ -116,8 +115,11 @@ static __device__ __forceinline__ void multiply(float sum[MT][NT][4], const char
     }
 }
 
+/* Blocks on a multiprocessor: what 16 outputs a warp need of it, two can have. */
+static constexpr int blocks_beside(int mt) { return mt == 1 ? 2 : 1; }
+
 template <typename T, int SPAN, int NT, int MT>
-static __global__ void __launch_bounds__(THREADS, 1) qmatmul_tile_kernel(const __grid_constant__ tile_args a)
+static __global__ void __launch_bounds__(THREADS, blocks_beside(MT)) qmatmul_tile_kernel(const __grid_constant__ tile_args a)
 {
     constexpr int OUTPUTS = WARPS * MT * 16;
     extern __shared__ uint4 tile_memory[];
@@ -128,7 +130,7 @@ static __global__ void __launch_bounds__(THREADS, 1) qmatmul_tile_kernel(const _
     int begin = blockIdx.y * a.per_split, end = begin + a.per_split < a.steps ? begin + a.per_split : a.steps;
     if (!threadIdx.x) conveyor_open(c, WARPS);
     __syncthreads();
-    if (warp == WARPS) {
+    if (warp >= WARPS) {
         ask<T, SPAN, MT>(a, c, ring, block_row, begin, end);
         return;
     }
@@ -183,14 +185,15 @@ template <typename T, int SPAN, int NT, int MT> static wane_status launch(wane_d
     constexpr int OUTPUTS = WARPS * MT * 16;
     int64_t n = a.x.rows, m = a.y.cols, blocks = tiles(m, OUTPUTS), room = (int64_t)d->scratch_bytes / (n * m * 4);
     a.steps = (int)(a.x.cols / SPAN);
-    int64_t splits = d->processors / blocks; /* one wave of blocks */
+    int64_t splits = d->processors * blocks_beside(MT) / blocks; /* one wave of blocks */
+    int64_t shared_most = SHARED_MOST / blocks_beside(MT);
     splits = splits < room ? splits : room;
     splits = splits < 1 ? 1 : splits;
     a.per_split = (int)tiles(a.steps, splits);
     splits = tiles(a.steps, a.per_split);
     a.partial = splits > 1 ? (float *)d->scratch : NULL;
     int step_bytes = OUTPUTS * SPAN / 2 + (int)n * SPAN * 2;
-    a.chunk = STAGE_BYTES / step_bytes;
+    a.chunk = (int)(shared_most / 4 / step_bytes);
     a.chunk = a.chunk < 1 ? 1 : a.chunk < a.per_split ? a.chunk : a.per_split;
     a.pitch = row_pitch(a.chunk * SPAN / 2, 16);
     a.x_pitch = row_pitch(a.chunk * SPAN * 2, 64);
@@ -198,7 +201,7 @@ template <typename T, int SPAN, int NT, int MT> static wane_status launch(wane_d
     a.grid_width += !(a.grid_width & 1); /* odd: rows start in different banks */
     a.at_ring = BARRIER_BYTES + (int)tiles((int64_t)OUTPUTS * a.grid_width * (int64_t)sizeof(row_grid), 128) * 128;
     int stage = OUTPUTS * a.pitch + (int)n * a.x_pitch;
-    a.stages = (SHARED_MOST - a.at_ring) / stage;
+    a.stages = (int)((shared_most - a.at_ring) / stage);
     a.stages = a.stages < STAGES_MOST ? a.stages : STAGES_MOST;
     if (a.stages < 2) return WANE_EUNSUPPORTED;
     size_t shared = (size_t)(a.at_ring + a.stages * stage);

@@ -1,6 +1,6 @@
 /* transformer.cu - heads, embed, rmsnorm, rope, store, silu_mul, take_rows, advance. The twin of cpu/transformer.c. */
 #include "kernels/compose.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/slots.h"
 
 enum { THREADS = 256 };
@@ -9,6 +9,8 @@ enum { THREADS = 256 };
 static __global__ void gather_kernel(wane_mat y, wane_mat x, const int32_t *row, int64_t row_stride, bool y_wide, bool x_wide)
 {
     int64_t units = tiles(y.cols, 8), all = y.rows * units, i, unit;
+    next_may_start();
+    prior_ended();
     for (int64_t t = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; t < all; t += (int64_t)gridDim.x * blockDim.x) {
         float v[8] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
         place_of(t, units, i, unit);
@@ -29,9 +31,8 @@ static wane_status gather(wane_dev *d, wane_mat y, wane_mat x, wane_mat row)
     if (!y.rows || !y.cols) return WANE_OK;
     int64_t units = y.rows * tiles(y.cols, 8);
     int threads = units < 8192 ? 64 : THREADS; /* little: over more processors */
-    gather_kernel<<<blocks_for(d, units, threads), threads, 0, d->stream>>>(y, x, (const int32_t *)row.data, row.stride,
-                                                                          by_eight(y), by_eight(x));
-    return launched(d);
+    return launch_after(d, gather_kernel, blocks_for(d, units, threads), threads, 0, y, x, (const int32_t *)row.data, row.stride,
+                        by_eight(y), by_eight(x));
 }
 
 wane_status cuda_embed(wane_dev *d, wane_mat y, wane_mat ids, wane_mat table) { return gather(d, y, table, ids); }
@@ -63,6 +64,8 @@ static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel_held(wane_
     int64_t step = BLOCK ? gridDim.x : (int64_t)gridDim.x * (blockDim.x / LANES);
     int64_t first = BLOCK ? blockIdx.x : (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) / LANES;
     int64_t rounds = tiles(x.rows, step);
+    next_may_start();
+    prior_ended();
     for (int64_t round = 0; round < rounds; round++) { /* all lanes of a warp go along: they are summed together */
         int64_t row = first + round * step;
         bool present = row < x.rows;
@@ -114,11 +117,11 @@ wane_status cuda_rmsnorm(wane_dev *d, wane_mat y, wane_mat x, wane_mat gain, flo
     if (!wide || x.cols > NORM_THREADS * 16)
         rmsnorm_kernel<<<rows, x.cols > 1024 ? 512 : 128, 0, d->stream>>>(y, x, gain, eps);
     else if (x.cols > 1024)
-        rmsnorm_kernel_held<NORM_THREADS, 2><<<rows, NORM_THREADS, 0, d->stream>>>(y, x, gain, eps);
+        return launch_after(d, rmsnorm_kernel_held<NORM_THREADS, 2>, rows, NORM_THREADS, 0, y, x, gain, eps);
     else if (x.cols > 128)
-        rmsnorm_kernel_held<32, 4><<<blocks_for(d, x.rows, THREADS / 32), THREADS, 0, d->stream>>>(y, x, gain, eps);
+        return launch_after(d, rmsnorm_kernel_held<32, 4>, blocks_for(d, x.rows, THREADS / 32), THREADS, 0, y, x, gain, eps);
     else
-        rmsnorm_kernel_held<16, 1><<<blocks_for(d, x.rows, THREADS / 16), THREADS, 0, d->stream>>>(y, x, gain, eps);
+        return launch_after(d, rmsnorm_kernel_held<16, 1>, blocks_for(d, x.rows, THREADS / 16), THREADS, 0, y, x, gain, eps);
     return launched(d);
 }
 
@@ -212,6 +215,8 @@ template <int L> static __global__ void heads_kernel(const __grid_constant__ wan
     constexpr int HALF = L * 8, D = 2 * HALF;
     int q_heads = (int)h.q.cols / D, k_heads = (int)h.k.cols / D, all = q_heads + 2 * k_heads;
     int lane = threadIdx.x % L, at = lane * 8, rounds = (int)tiles(all, blockDim.x / L);
+    next_may_start();
+    prior_ended();
     for (int64_t token = blockIdx.x; token < h.q.rows; token += gridDim.x) {
         int64_t to = ((const int32_t *)h.row.data)[token * h.row.stride];
         put_turns(turn, (float)((const int32_t *)h.position.data)[token * h.position.stride], (const float *)h.frequency.data, HALF,
@@ -265,10 +270,8 @@ wane_status cuda_heads(wane_dev *d, const wane_heads *h)
                        by_eight(h->turned), by_eight(h->keys), by_eight(h->values)};
     int64_t want = tiles(heads * half / 8, 32) * 32;
     unsigned threads = (unsigned)(want < 512 ? want : 512), blocks = (unsigned)(h->q.rows < 65535 ? h->q.rows : 65535);
-    if (half == 32) heads_kernel<4><<<blocks, threads, 0, d->stream>>>(*h, wide);
-    else if (half == 64) heads_kernel<8><<<blocks, threads, 0, d->stream>>>(*h, wide);
-    else heads_kernel<16><<<blocks, threads, 0, d->stream>>>(*h, wide);
-    return launched(d);
+    auto kernel = half == 32 ? heads_kernel<4> : half == 64 ? heads_kernel<8> : heads_kernel<16>;
+    return launch_after(d, kernel, blocks, (int)threads, 0, *h, wide);
 }
 
 static __global__ void store_kernel(wane_mat pool, wane_mat x, const int32_t *row, int64_t row_stride, bool pool_wide, bool x_wide)

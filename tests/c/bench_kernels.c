@@ -253,7 +253,7 @@ static void bench_matmul_one(int64_t n, int64_t m, int64_t c, wane_dtype xt, wan
     j.x = mat(xt, n, c);
     j.y[0] = mat(xt, n, m);
     for (int i = 0; i < j.copies; i++) j.w[i] = mat(wt, m, c);
-    double t = timed(call_matmul, &j, j.copies < 8 ? 8 : j.copies, true);
+    double t = timed(call_matmul, &j, j.copies < 32 ? 32 : j.copies, true);
     snprintf(what, sizeof what, "matmul %s x %s, %dx%d, n %d", types[xt], types[wt], (int)m, (int)c,
              (int)n);
     if (n <= 64)
@@ -287,7 +287,7 @@ static void bench_qmatmul_one(int64_t n, int64_t m, int64_t c, int64_t g, int bi
     j.x = mat(WANE_BF16, n, c);
     j.y[0] = mat(WANE_BF16, n, m);
     for (int i = 0; i < j.copies; i++) j.q[i] = grid(m, c, g, bits, zero, act_bits);
-    double t = timed(call_qmatmul, &j, j.copies < 8 ? 8 : j.copies, true);
+    double t = timed(call_qmatmul, &j, j.copies < 32 ? 32 : j.copies, true);
     snprintf(what, sizeof what, "qmatmul W%dA%d g%d%s, %dx%d, n %d", bits, act_bits ? act_bits : 16,
              (int)g, zero == WANE_F32 ? " f32 zero" : "", (int)m, (int)c, (int)n);
     if (n <= 64)
@@ -340,7 +340,7 @@ static void bench_layer(const char *name, int64_t hidden, int64_t heads, int64_t
                                    : 2.0 * (double)(shape[s].m[i] * shape[s].k);
             }
         }
-        double t = timed(call_products, j, j->copies < 16 ? 16 : j->copies, true);
+        double t = timed(call_products, j, j->copies < 64 ? 64 : j->copies, true);
         snprintf(what, sizeof what, "%s %s: %s, n %d", name, codes ? "W4 g128" : "bf16", steps[s],
                  (int)n);
         line(what, t, bytes, 0);
@@ -513,7 +513,7 @@ static void bench_small_one(const char *name, small what, int64_t n, int64_t c, 
         bytes = 3 * x;
     }
     char label[128];
-    double t = timed(call_small, &j, 32, true);
+    double t = timed(call_small, &j, 128, true);
     snprintf(label, sizeof label, "%s, %dx%d", name, (int)n, (int)c);
     line(label, t, bytes, 0);
     give_back();
