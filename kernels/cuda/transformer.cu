@@ -205,50 +205,53 @@ wane_status cuda_rope(wane_dev *d, wane_mat x, wane_mat position, wane_mat frequ
 }
 
 struct heads_wide {
-    bool q, k, v, turned, keys, values;
+    bool q, k, v, q_gain, k_gain, turned, keys, values;
 };
 
-/* One block a token. L lanes of a warp take a head of 16 L columns, eight pairs each: q's heads, then k's, then v's. */
-template <int L> static __global__ void heads_kernel(const __grid_constant__ wane_heads h, heads_wide wide)
+enum { HEADS_THREADS = 128 };
+
+/* A block takes HEADS_THREADS / L heads of a token: L lanes of a warp a head of 16 L columns, eight pairs each. q's heads
+ * come first, then k's, then v's. */
+template <int L>
+static __global__ void __launch_bounds__(HEADS_THREADS, 6) heads_kernel(const __grid_constant__ wane_heads h, heads_wide wide)
 {
     __shared__ float2 turn[TURNS_MOST];
     constexpr int HALF = L * 8, D = 2 * HALF;
     int q_heads = (int)h.q.cols / D, k_heads = (int)h.k.cols / D, all = q_heads + 2 * k_heads;
-    int lane = threadIdx.x % L, at = lane * 8, rounds = (int)tiles(all, blockDim.x / L);
+    int head = (blockIdx.y * HEADS_THREADS + threadIdx.x) / L, at = threadIdx.x % L * 8;
+    int kind = head < q_heads ? 0 : head < q_heads + k_heads ? 1 : head < all ? 2 : 3;
+    int col = (head - (kind == 0 ? 0 : kind == 1 ? q_heads : q_heads + k_heads)) * D + at;
+    const wane_mat &x = kind == 0 ? h.q : kind == 1 ? h.k : h.v, &gain = kind == 0 ? h.q_gain : h.k_gain;
+    const wane_mat &out = kind == 0 ? h.turned : kind == 1 ? h.keys : h.values;
+    bool x_wide = kind == 0 ? wide.q : kind == 1 ? wide.k : wide.v, gain_wide = kind == 0 ? wide.q_gain : wide.k_gain;
+    bool out_wide = kind == 0 ? wide.turned : kind == 1 ? wide.keys : wide.values;
     next_may_start();
     prior_ended();
     for (int64_t token = blockIdx.x; token < h.q.rows; token += gridDim.x) {
-        int64_t to = ((const int32_t *)h.row.data)[token * h.row.stride];
+        float a[8] = {}, b[8] = {};
+        int64_t row = token;
+        if (kind < 3) {
+            load_eight(a, x, token, col, x_wide);
+            load_eight(b, x, token, col + HALF, x_wide);
+            if (kind) row = ((const int32_t *)h.row.data)[token * h.row.stride];
+        }
         put_turns(turn, (float)((const int32_t *)h.position.data)[token * h.position.stride], (const float *)h.frequency.data, HALF,
                   1.f);
-        for (int round = 0; round < rounds; round++) { /* all lanes of a warp go along: heads are summed by shuffles */
-            int head = round * (blockDim.x / L) + threadIdx.x / L;
-            int kind = head < q_heads ? 0 : head < q_heads + k_heads ? 1 : head < all ? 2 : 3;
-            int col = (head - (kind == 0 ? 0 : kind == 1 ? q_heads : q_heads + k_heads)) * D + at;
-            const wane_mat &x = kind == 0 ? h.q : kind == 1 ? h.k : h.v, &gain = kind == 0 ? h.q_gain : h.k_gain;
-            bool x_wide = kind == 0 ? wide.q : kind == 1 ? wide.k : wide.v;
-            float a[8] = {}, b[8] = {};
-            if (kind < 3) {
-                load_eight(a, x, token, col, x_wide);
-                load_eight(b, x, token, col + HALF, x_wide);
-            }
-            float square = squares(a) + squares(b);
+        float square = squares(a) + squares(b);
 #pragma unroll
-            for (int o = L / 2; o; o >>= 1) square += __shfl_xor_sync(0xffffffffu, square, o);
-            if (kind < 2 && gain.data) {
-                float scale = rsqrtf(square / (float)D + h.eps);
+        for (int o = L / 2; o; o >>= 1) square += __shfl_xor_sync(0xffffffffu, square, o);
+        if (kind < 2 && gain.data) {
+            float scale = rsqrtf(square / (float)D + h.eps), g[8];
+            load_eight(g, gain, 0, at, gain_wide);
 #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    a[i] *= scale * load_as_float(gain.data, at + i, gain.dtype);
-                    b[i] *= scale * load_as_float(gain.data, at + HALF + i, gain.dtype);
-                }
-            }
-            if (!round) __syncthreads(); /* the turns are there */
-            if (kind < 2) turn_eight(a, b, turn + at);
-            const wane_mat &out = kind == 0 ? h.turned : kind == 1 ? h.keys : h.values;
-            bool out_wide = kind == 0 ? wide.turned : kind == 1 ? wide.keys : wide.values;
-            int64_t row = kind ? to : token;
-            if (kind > 2 || row < 0 || row >= out.rows) continue;
+            for (int i = 0; i < 8; i++) a[i] *= scale * g[i];
+            load_eight(g, gain, 0, at + HALF, gain_wide);
+#pragma unroll
+            for (int i = 0; i < 8; i++) b[i] *= scale * g[i];
+        }
+        __syncthreads(); /* the turns are there */
+        if (kind < 2) turn_eight(a, b, turn + at);
+        if (kind < 3 && row >= 0 && row < out.rows) {
             store_eight(out, row, col, a, out_wide);
             store_eight(out, row, col + HALF, b, out_wide);
         }
@@ -266,12 +269,11 @@ wane_status cuda_heads(wane_dev *d, const wane_heads *h)
     if (!h->q.rows) return WANE_OK;
     int64_t half = h->frequency.cols, heads = (h->q.cols + 2 * h->k.cols) / (2 * half);
     if (half != 32 && half != 64 && half != 128) return wane_heads_by_slots(cuda_table(), d, h);
-    heads_wide wide = {by_eight(h->q),      by_eight(h->k),    by_eight(h->v),
-                       by_eight(h->turned), by_eight(h->keys), by_eight(h->values)};
-    int64_t want = tiles(heads * half / 8, 32) * 32;
-    unsigned threads = (unsigned)(want < 512 ? want : 512), blocks = (unsigned)(h->q.rows < 65535 ? h->q.rows : 65535);
+    heads_wide wide = {by_eight(h->q),      by_eight(h->k),      by_eight(h->v),    by_eight(h->q_gain),
+                       by_eight(h->k_gain), by_eight(h->turned), by_eight(h->keys), by_eight(h->values)};
+    dim3 blocks((unsigned)(h->q.rows < 65535 ? h->q.rows : 65535), (unsigned)tiles(heads * half / 8, HEADS_THREADS));
     auto kernel = half == 32 ? heads_kernel<4> : half == 64 ? heads_kernel<8> : heads_kernel<16>;
-    return launch_after(d, kernel, blocks, (int)threads, 0, *h, wide);
+    return launch_after(d, kernel, blocks, HEADS_THREADS, 0, *h, wide);
 }
 
 static __global__ void store_kernel(wane_mat pool, wane_mat x, const int32_t *row, int64_t row_stride, bool pool_wide, bool x_wide)
