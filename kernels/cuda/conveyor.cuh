@@ -16,12 +16,12 @@ struct conveyor {
     int stages;
 };
 
-/* By one thread; a barrier of the block must follow. */
-static __device__ __forceinline__ void conveyor_open(const conveyor &c, int users)
+/* By one thread; a barrier of the block must follow. askers: arrivals that fill a stage; users: those that free it. */
+static __device__ __forceinline__ void conveyor_open(const conveyor &c, int askers, int users)
 {
 #ifdef WANE_HAS_MMA
     for (int i = 0; i < c.stages; i++) {
-        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(c.full + i)), "r"((int)ASKERS));
+        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(c.full + i)), "r"(askers));
         asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(c.empty + i)), "r"(users));
     }
 #endif

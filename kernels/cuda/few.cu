@@ -1,5 +1,7 @@
 /* few.cu - products of up to 8 rows of x, bound by reading the weights: matmul, qmatmul and products send them here.
  *
+ * Here are codes of four bits; few_plain.cu takes weights as they are.
+ *
  * Every multiprocessor gets as many rows of the weights as every other. It takes them in units of 8 rows; what a unit
  * has of columns goes round the warps, and each lane brings its own 16 bytes through a ring in shared memory that no
  * other lane looks at: there is nothing to wait for but memory. The ring is filled before x is waited for (launch.cuh).
@@ -11,9 +13,7 @@
  * Codes of four bits become exact small numbers, code - 8; scale and zero are applied in float32 to the sums of a group:
  * y = sum_g s_g (sum (q - 8) x + (8 - z_g) sum x). The warps' sums are joined in a fixed order. Before that x may go
  * through rmsnorm; after it come bias, silu(gate) * up and the residual. */
-#include "kernels/cuda/few.cuh"
-
-#include "kernels/cuda/codes.cuh"
+#include "kernels/cuda/few_x.cuh"
 #include "kernels/cuda/launch.cuh"
 
 enum {
@@ -29,91 +29,26 @@ enum {
     SHARED_WHOLE = 220 * 1024
 };
 
-struct few_part {
-    wane_mat y, w, scale, zero, bias;
-    int rows; /* outputs */
-};
-
-struct few_args {
+struct few_args : few_x {
     few_part part[CUDA_PARTS];
-    wane_mat x, gain, residual;
-    float eps;
+    wane_mat residual;
     int rows;                /* of all parts, a gated pair's once */
     int steps;               /* of a slice; 64 bytes of each of its rows */
     int per_group, groups;   /* steps that share a scale, where a step has but one; groups of a row */
     int wave;                /* units that are joined together */
     int x_stride;            /* of a row of x in shared memory, in 16 bytes */
-    bool x_full;             /* x is F32 and goes through rmsnorm, which rounds it to the room's type */
-    bool x_aligned, gain_like_x, gain_wide;
     int at_x, at_total, at_norm, at_sum, at_grid; /* places in shared memory, in bytes; the ring is first */
-};
-
-/* Weights as they are: 32 columns a step, 8 a lane. */
-struct plain {
-    static constexpr int COLUMNS = 32, SPAN = 32;
-    static constexpr bool CODES = false;
 };
 
 /* Codes of four bits, 128 columns a step, of which SPAN share a scale. */
 template <int S> struct nibbles {
     static constexpr int COLUMNS = 128, SPAN = S;
-    static constexpr bool CODES = true;
 };
-
-template <typename T> static __device__ __forceinline__ float square_sum(uint4 v)
-{
-    float2 a = narrow<T>::floats(v.x), b = narrow<T>::floats(v.y), c = narrow<T>::floats(v.z), d = narrow<T>::floats(v.w);
-    return a.x * a.x + a.y * a.y + b.x * b.x + b.y * b.y + c.x * c.x + c.y * c.y + d.x * d.x + d.y * d.y;
-}
-
-template <typename T> static __device__ __forceinline__ uint32_t scaled_pair(uint32_t u, float scale, float low, float high)
-{
-    float2 v = narrow<T>::floats(u);
-    return narrow<T>::pair(v.x * scale * low, v.y * scale * high);
-}
-
-template <typename T> static __device__ __forceinline__ uint4 normed(const few_args &a, uint4 v, float scale, int unit)
-{
-    if (a.gain_like_x) {
-        uint4 g = *(const uint4 *)((const T *)a.gain.data + unit * 8);
-        float2 p = narrow<T>::floats(g.x), q = narrow<T>::floats(g.y), r = narrow<T>::floats(g.z), s = narrow<T>::floats(g.w);
-        return make_uint4(scaled_pair<T>(v.x, scale, p.x, p.y), scaled_pair<T>(v.y, scale, q.x, q.y),
-                          scaled_pair<T>(v.z, scale, r.x, r.y), scaled_pair<T>(v.w, scale, s.x, s.y));
-    }
-    float g[8];
-    for (int i = 0; i < 8; i++) g[i] = load_as_float(a.gain.data, unit * 8 + i, a.gain.dtype);
-    return make_uint4(scaled_pair<T>(v.x, scale, g[0], g[1]), scaled_pair<T>(v.y, scale, g[2], g[3]),
-                      scaled_pair<T>(v.z, scale, g[4], g[5]), scaled_pair<T>(v.w, scale, g[6], g[7]));
-}
-
-template <typename T> static __device__ __forceinline__ float unit_square(const few_args &a, int row, int unit)
-{
-    if (!a.x_full) return square_sum<T>(read_unit<T>(a.x, row, unit, a.x_aligned));
-    float v[8];
-    load_wide(v, a.x, row * a.x.stride + unit * 8);
-    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2] + v[3] * v[3] + v[4] * v[4] + v[5] * v[5] + v[6] * v[6] + v[7] * v[7];
-}
-
-/* Eight columns as the products read them. */
-template <typename T> static __device__ __forceinline__ uint4 staged_unit(const few_args &a, int row, int unit, float scale)
-{
-    if (!a.x_full) {
-        uint4 v = read_unit<T>(a.x, row, unit, a.x_aligned);
-        return a.gain.data ? normed<T>(a, v, scale, unit) : v;
-    }
-    float v[8], g[8];
-    load_wide(v, a.x, row * a.x.stride + unit * 8);
-    load_eight(g, a.gain, 0, unit * 8, a.gain_wide);
-#pragma unroll
-    for (int i = 0; i < 8; i++) v[i] *= scale * g[i];
-    return make_uint4(narrow<T>::pair(v[0], v[1]), narrow<T>::pair(v[2], v[3]), narrow<T>::pair(v[4], v[5]),
-                      narrow<T>::pair(v[6], v[7]));
-}
 
 /* Where eight columns of x lie, so that four lanes read 64 neighbouring bytes: a lane's word i meets place 4 i + t. */
 template <typename W> static __device__ __forceinline__ int place_in_x(int unit)
 {
-    if (!W::CODES || W::SPAN == 32) return unit;
+    if (W::SPAN == 32) return unit;
     int u = unit % 16, first = unit - u;
     if (W::SPAN == 128) return first + u % 4 * 4 + u / 4;
     return first + (u / 8 * 2 + u % 2) * 4 + u % 8 / 2;
@@ -140,13 +75,11 @@ template <typename T, typename W, int SLICES> static __device__ void stage_x(con
         uint4 v = make_uint4(0, 0, 0, 0);
         if (i < n) {
             v = staged_unit<T>(a, i, u, a.gain.data ? norm[i] : 1.f);
-            x[i * a.x_stride + place_in_x<W>(u)] = W::CODES ? paired(v) : v;
+            x[i * a.x_stride + place_in_x<W>(u)] = paired(v);
         }
-        if (W::CODES) {
-            constexpr int PER_SPAN = W::SPAN / 8;
-            float s = neighbours_sum<PER_SPAN>(unit_sum<T>(v));
-            if (i < n && u % PER_SPAN == 0) total[u / PER_SPAN * WIDTH + i] = s;
-        }
+        constexpr int PER_SPAN = W::SPAN / 8;
+        float s = neighbours_sum<PER_SPAN>(unit_sum<T>(v));
+        if (i < n && u % PER_SPAN == 0) total[u / PER_SPAN * WIDTH + i] = s;
     }
 }
 
@@ -205,7 +138,7 @@ template <typename W, int M, int SLICES> struct asker {
         int g = lane >> 2, row, end, p = s.find(at.sub / M, row, end);
         if (M > 1) p = at.sub % M;
         const wane_mat &w = a.part[p].w;
-        int64_t pitch = w.stride * (W::CODES ? 4 : 2);
+        int64_t pitch = w.stride * 4;
         const char *data = (const char *)w.data + (lane & 3) * 16;
         int mine = row + g < end ? row + g : end - 1;
         low = data + mine * pitch;
@@ -244,17 +177,10 @@ template <int M, int UNIT> static __device__ void stage_grid(const few_args &a, 
     }
 }
 
-/* sum += one step of a matrix. x: this lane's column of it; u, v: what it asked for. */
-template <typename T> static __device__ __forceinline__ void multiply(float sum[2][4], uint4 u, uint4 v, const uint4 *x)
-{
-    uint4 b = *x;
-    narrow<T>::mma(sum[0], u.x, v.x, u.y, v.y, b.x, b.y);
-    narrow<T>::mma(sum[1], u.z, v.z, u.w, v.w, b.z, b.w);
-}
-
 static __device__ __forceinline__ uint32_t nth(const uint4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 /* grid, total: of the group in which the step begins; of two slices, this lane's. other: what rows g + 8 have. */
+/* sum += one step of a matrix. x: this lane's column of it; u, v: what it asked for. */
 template <typename T, int SPAN, int SLICES>
 static __device__ __forceinline__ void multiply_codes(float sum[4], uint4 u, uint4 v, const uint4 *x, const float2 *grid,
                                                       const float2 *other, const float *total, bool second)
@@ -288,14 +214,13 @@ static __device__ __forceinline__ void multiply_codes(float sum[4], uint4 u, uin
 }
 
 /* A warp's sums of one matrix, where the others' are: (row, token). */
-template <int SLICES, bool CODES> static __device__ __forceinline__ void put_sums(float *to, float sum[2][4], int n, int lane)
+template <int SLICES> static __device__ __forceinline__ void put_sums(float *to, float sum[4], int n, int lane)
 {
     int g = lane >> 2, t = lane & 3;
     float v[4];
 #pragma unroll
-    for (int e = 0; e < 4; e++) v[e] = sum[0][e] + sum[1][e];
+    for (int e = 0; e < 4; e++) v[e] = sum[e];
     if (SLICES == 2) {
-        if (!CODES && t >= 2) v[0] = v[2], v[1] = v[3];
         v[0] += __shfl_xor_sync(0xffffffffu, v[0], 2);
         v[1] += __shfl_xor_sync(0xffffffffu, v[1], 2);
         if (2 * t < n && t < 2) to[g * n + 2 * t] = v[0];
@@ -306,7 +231,7 @@ template <int SLICES, bool CODES> static __device__ __forceinline__ void put_sum
             if (2 * t + (e & 1) < n) to[(g + (e >> 1) * 8) * n + 2 * t + (e & 1)] = v[e];
     }
 #pragma unroll
-    for (int e = 0; e < 4; e++) sum[0][e] = sum[1][e] = 0;
+    for (int e = 0; e < 4; e++) sum[e] = 0;
 }
 
 /* One output of a wave, this thread's: where it goes. */
@@ -376,10 +301,10 @@ static __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_con
 #pragma unroll 1
     for (int i = 0; i < STAGES - 1; i++) ahead.ask(a, mine, own + (t ^ turn) * 16, lane);
     uint4 *x = (uint4 *)(shared + a.at_x);
-    float *total = (float *)(shared + a.at_total), *sums = (float *)(shared + a.at_sum), sum[2][4] = {};
+    float *total = (float *)(shared + a.at_total), *sums = (float *)(shared + a.at_sum), sum[4] = {};
     float2 *grid = (float2 *)(shared + a.at_grid);
     int unit = 0, units = mine.units < a.wave ? mine.units : a.wave;
-    if (W::CODES) stage_grid<M, UNIT>(a, mine, grid, unit, units);
+    stage_grid<M, UNIT>(a, mine, grid, unit, units);
     next_may_start();
     prior_ended();
     stage_x<T, W, SLICES>(a, x, total, (float *)(shared + a.at_norm));
@@ -396,10 +321,10 @@ static __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_con
             int sub = at.sub;
             ahead.ask(a, mine, own + (t ^ turn) * 16, lane);
             copies_ended<STAGES - 1>();
-            if (W::CODES && W::SPAN < 128) __syncwarp();
+            if (W::SPAN < 128) __syncwarp();
             const char *low = own + stage * STAGE_BYTES, *high = low + STAGE_BYTES / 2;
             uint4 u, v;
-            if (!W::CODES || W::SPAN == 128) {
+            if (W::SPAN == 128) {
                 u = *(const uint4 *)(low + (t ^ turn) * 16);
                 v = *(const uint4 *)(high + (t ^ turn) * 16);
             } else if (W::SPAN == 64) {
@@ -413,27 +338,23 @@ static __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_con
                 u = make_uint4(p[(0 ^ turn) * 4], p[(1 ^ turn) * 4], p[(2 ^ turn) * 4], p[(3 ^ turn) * 4]);
                 v = make_uint4(q[(0 ^ turn) * 4], q[(1 ^ turn) * 4], q[(2 ^ turn) * 4], q[(3 ^ turn) * 4]);
             }
-            if constexpr (W::CODES) {
-                int group = at.step + (second ? a.steps : 0);
-                if (W::SPAN < 128) group *= 128 / W::SPAN;
-                else if (a.per_group > 1) group /= a.per_group;
-                const float2 *s = grid + ((sub - before) * UNIT + g) * a.groups + group;
-                multiply_codes<T, W::SPAN, SLICES>(sum[0], u, v, x + at.step * 16, s, s + 8 * a.groups,
-                                                   total + at.step * (W::COLUMNS / W::SPAN) * WIDTH, second);
-                if (W::SPAN < 128) __syncwarp(); /* the place is asked for again */
-            } else {
-                multiply<T>(sum, u, v, x + at.step * 4);
-            }
+            int group = at.step + (second ? a.steps : 0);
+            if (W::SPAN < 128) group *= 128 / W::SPAN;
+            else if (a.per_group > 1) group /= a.per_group;
+            const float2 *scales = grid + ((sub - before) * UNIT + g) * a.groups + group;
+            multiply_codes<T, W::SPAN, SLICES>(sum, u, v, x + at.step * 16, scales, scales + 8 * a.groups,
+                                               total + at.step * (W::COLUMNS / W::SPAN) * WIDTH, second);
+            if (W::SPAN < 128) __syncwarp(); /* the place is asked for again */
             stage = stage + 1 == STAGES ? 0 : stage + 1;
             at.advance(WARPS, a.steps);
-            if (at.sub != sub) put_sums<SLICES, W::CODES>(sums + ((sub - before) * WARPS + warp) * UNIT * n, sum, n, lane);
+            if (at.sub != sub) put_sums<SLICES>(sums + ((sub - before) * WARPS + warp) * UNIT * n, sum, n, lane);
         }
         __syncthreads();
         finish<M, UNIT>(a, output_of<UNIT>(a, mine, unit, units), before, sums, residual);
         unit += units;
         if (unit >= mine.units) break;
         units = mine.units - unit < a.wave ? mine.units - unit : a.wave;
-        if (W::CODES) stage_grid<M, UNIT>(a, mine, grid, unit, units);
+        stage_grid<M, UNIT>(a, mine, grid, unit, units);
         __syncthreads();
     }
 }
@@ -447,15 +368,15 @@ template <typename W, int M, int SLICES> static int64_t arrange(few_args &a)
     int n = (int)a.x.rows, units = (int)(a.x.cols / 8);
     a.steps = (int)(a.x.cols / (W::COLUMNS * SLICES));
     a.x_stride = units % 8 ? units : units + 4; /* rows of x start half the banks apart */
-    int64_t unit_grid = W::CODES ? (int64_t)M * UNIT * a.groups * (int64_t)sizeof(float2) : 0;
+    int64_t unit_grid = (int64_t)M * UNIT * a.groups * (int64_t)sizeof(float2);
     a.wave = WAVE_SUMS / SLICES * 2 / n;
-    if (unit_grid && a.wave > WAVE_GRID / unit_grid) a.wave = (int)(WAVE_GRID / unit_grid);
+    if (a.wave > WAVE_GRID / unit_grid) a.wave = (int)(WAVE_GRID / unit_grid);
     if (a.wave < 1) a.wave = 1;
     int64_t most = tiles(a.rows, UNIT) + CUDA_PARTS;
     if (a.wave > most) a.wave = (int)most;
     a.at_x = RING_BYTES;
     a.at_total = a.at_x + up((int64_t)n * a.x_stride * 16);
-    a.at_norm = a.at_total + (W::CODES ? up(a.x.cols / W::SPAN * WIDTH * 4) : 0);
+    a.at_norm = a.at_total + up(a.x.cols / W::SPAN * WIDTH * 4);
     a.at_sum = a.at_norm + up(TOKENS * 4);
     a.at_grid = a.at_sum + up((int64_t)a.wave * M * WARPS * UNIT * n * 4);
     return a.at_grid + a.wave * unit_grid;
@@ -480,7 +401,6 @@ template <typename T, typename W, int M> static wane_status slices(wane_dev *d, 
 
 template <typename T> static wane_status choose(wane_dev *d, few_args &a, int64_t group, bool gated, bool *fits)
 {
-    if (!group) return gated ? slices<T, plain, 2>(d, a, fits) : slices<T, plain, 1>(d, a, fits);
     int span = code_span(group);
     a.per_group = (int)(group / span);
     a.groups = (int)(a.x.cols / group);
@@ -488,9 +408,6 @@ template <typename T> static wane_status choose(wane_dev *d, few_args &a, int64_
     if (span == 64) return gated ? slices<T, nibbles<64>, 2>(d, a, fits) : slices<T, nibbles<64>, 1>(d, a, fits);
     return gated ? slices<T, nibbles<32>, 2>(d, a, fits) : slices<T, nibbles<32>, 1>(d, a, fits);
 }
-
-/* What x is when it meets the weights. */
-static wane_dtype staged_type(const wane_products *p) { return p->gain.data && p->x.dtype == WANE_F32 ? p->room.dtype : p->x.dtype; }
 
 /* Of one part: whether the kernel reads such weights. Sets the group; 0 for weights as they are. */
 static bool readable(const wane_product *p, wane_dtype x, int64_t k, int64_t *group)
@@ -504,7 +421,7 @@ static bool readable(const wane_product *p, wane_dtype x, int64_t k, int64_t *gr
 bool cuda_few_can(const wane_dev *d, const wane_products *p)
 {
     int64_t group, first, rows = 0;
-    wane_dtype type = staged_type(p);
+    wane_dtype type = few_type(p);
     if (d->capability < 80 || (type != WANE_BF16 && type != WANE_F16) || p->x.cols > 32768 ||
         (p->x.dtype == WANE_F32 && !by_eight(p->x)) || !readable(&p->part[0], type, p->x.cols, &first) ||
         (first && 32 * p->x.cols / first * 8 > SHARED_WHOLE / 2))
@@ -516,47 +433,36 @@ bool cuda_few_can(const wane_dev *d, const wane_products *p)
     return rows < INT32_MAX;
 }
 
-static wane_mat rows_of(wane_mat a, int64_t first, int64_t rows)
-{
-    if (a.data) a.data = (char *)a.data + (size_t)(first * a.stride) * wane_dtype_bytes(a.dtype);
-    a.rows = rows;
-    return a;
-}
-
 static few_args arguments(const wane_products *p, int64_t at, int64_t rows)
 {
     few_args a = {};
-    a.x = rows_of(p->x, at, rows);
-    a.gain = p->gain;
-    a.eps = p->eps;
-    a.residual = rows_of(p->residual, at, rows);
-    a.x_full = p->x.dtype == WANE_F32;
-    a.x_aligned = aligned(p->x, 16);
-    a.gain_wide = p->gain.data && by_eight(p->gain);
-    a.gain_like_x = p->gain.data && p->gain.dtype == p->x.dtype && (uintptr_t)p->gain.data % 16 == 0;
+    (few_x &)a = few_x_of(p, at, rows);
+    a.residual = few_rows(p->residual, at, rows);
     for (int i = 0; i < p->parts; i++) {
         const wane_product *from = &p->part[i];
-        few_part *to = &a.part[i];
-        to->y = rows_of(from->y, at, rows);
-        to->bias = from->bias;
-        to->w = from->w.data ? from->w : from->q.words;
-        if (!from->w.data) to->scale = from->q.scale, to->zero = from->q.zero;
-        to->rows = p->gated && i ? 0 : (int)from->y.cols;
-        a.rows += to->rows;
+        a.part[i] = few_part{few_rows(from->y, at, rows), from->q.words, from->q.scale, from->q.zero, from->bias,
+                             p->gated && i ? 0 : (int)from->y.cols};
+        a.rows += a.part[i].rows;
     }
     return a;
 }
 
+static wane_status codes(wane_dev *d, const wane_products *p, int64_t at, int64_t rows, bool *fits)
+{
+    few_args a = arguments(p, at, rows);
+    if (!a.rows) return WANE_OK;
+    int64_t group = p->part[0].q.group;
+    return few_type(p) == WANE_BF16 ? choose<__nv_bfloat16>(d, a, group, p->gated, fits)
+                                       : choose<__half>(d, a, group, p->gated, fits);
+}
+
 wane_status cuda_few(wane_dev *d, const wane_products *p)
 {
-    int64_t group = p->part[0].w.data ? 0 : p->part[0].q.group, n = p->x.rows, most = n < TOKENS ? n : (int64_t)TOKENS;
+    int64_t n = p->x.rows, most = n < TOKENS ? n : (int64_t)TOKENS;
     for (int64_t at = 0; at < n;) {
         int64_t rows = n - at < most ? n - at : most;
         bool fits = true;
-        few_args a = arguments(p, at, rows);
-        if (!a.rows) return WANE_OK;
-        wane_status s = staged_type(p) == WANE_BF16 ? choose<__nv_bfloat16>(d, a, group, p->gated, &fits)
-                                                    : choose<__half>(d, a, group, p->gated, &fits);
+        wane_status s = p->part[0].w.data ? cuda_few_plain(d, p, at, rows, &fits) : codes(d, p, at, rows, &fits);
         if (s) return s;
         if (fits) at += rows;
         else if (most > 1) most = (most + 1) / 2; /* fewer rows of x leave room for the weights */

@@ -128,7 +128,7 @@ static __global__ void __launch_bounds__(THREADS, blocks_beside(MT)) qmatmul_til
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, n = (int)a.x.rows;
     int block_row = blockIdx.x * OUTPUTS, row = warp * MT * 16; /* the warp's first in the block */
     int begin = blockIdx.y * a.per_split, end = begin + a.per_split < a.steps ? begin + a.per_split : a.steps;
-    if (!threadIdx.x) conveyor_open(c, WARPS);
+    if (!threadIdx.x) conveyor_open(c, ASKERS, WARPS);
     __syncthreads();
     if (warp >= WARPS) {
         ask<T, SPAN, MT>(a, c, ring, block_row, begin, end);

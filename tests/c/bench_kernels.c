@@ -499,17 +499,12 @@ static void bench_small_one(const char *name, small what, int64_t n, int64_t c, 
     if (what == ARGMAX || what == LOG_PROB) bytes = x;
     if (what == HEADS) { /* q of c columns, k and v of a quarter */
         wane_mat gain = mat(WANE_BF16, 1, 128);
-        j.heads = (wane_heads){mat(xt, n, c),
-                               mat(xt, n, c / 4),
-                               mat(xt, n, c / 4),
-                               gain,
-                               gain,
-                               1e-6f,
-                               j.position,
-                               mat(WANE_F32, 1, 64),
-                               mat(xt, n, c / 4),
-                               mat(xt, n, c / 4),
-                               j.index};
+        wane_mat q = mat(xt, n, c);
+        j.heads = (wane_heads){.q = q, .turned = q, .q_gain = gain, .k_gain = gain, .eps = 1e-6f};
+        j.heads.k = mat(xt, n, c / 4), j.heads.v = mat(xt, n, c / 4);
+        j.heads.keys = mat(xt, n, c / 4), j.heads.values = mat(xt, n, c / 4);
+        j.heads.position = j.position, j.heads.frequency = mat(WANE_F32, 1, 64);
+        j.heads.row = j.index;
         bytes = 3 * x;
     }
     char label[128];
