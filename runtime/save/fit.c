@@ -20,33 +20,47 @@ typedef struct {
     double worst;
 } fitting;
 
-static float middle_of(const wane_quantized *q)
+/* Zero points as numbers, wherever and however they are kept. */
+typedef struct {
+    const void *data; /* NULL: all in the middle */
+    wane_dtype dtype;
+    float middle, most;
+    int64_t count; /* of data */
+} zeros;
+
+static zeros zeros_of(const wane_quantized *q)
 {
-    return (float)(1 << (q->bits - 1));
+    zeros z = {.middle = (float)(1 << (q->bits - 1)), .most = (float)((1 << q->bits) - 1)};
+    if (!q->zero) return z;
+    z.data = wane_tensor_mat(q->zero).data;
+    z.dtype = q->zero->dtype;
+    z.count = wane_tensor_count(q->zero);
+    return z;
 }
 
-static float zero_at(const wane_quantized *q, int64_t i)
+static float zero_at(const zeros *z, int64_t i)
 {
-    if (!q->zero) return middle_of(q);
-    const void *data = wane_tensor_mat(q->zero).data;
-    return q->zero->dtype == WANE_U8 ? ((const uint8_t *)data)[i] : ((const float *)data)[i];
+    if (!z->data) return z->middle;
+    return z->dtype == WANE_U8 ? ((const uint8_t *)z->data)[i] : ((const float *)z->data)[i];
 }
 
 bool wane_packed_centred(const wane_quantized *q)
 {
-    int64_t n = q->zero ? wane_tensor_count(q->zero) : 0, i = 0;
-    while (i < n && zero_at(q, i) == middle_of(q)) i++;
-    return i == n;
+    zeros z = zeros_of(q);
+    int64_t i = 0;
+    while (i < z.count && zero_at(&z, i) == z.middle) i++;
+    return i == z.count;
 }
 
 bool wane_packed_whole(const wane_quantized *q)
 {
-    int64_t n = q->zero ? wane_tensor_count(q->zero) : 0, i = 0;
-    float most = (float)((1 << q->bits) - 1);
-    while (i < n && zero_at(q, i) >= 0 && zero_at(q, i) <= most &&
-           zero_at(q, i) == rintf(zero_at(q, i)))
-        i++;
-    return i == n;
+    zeros z = zeros_of(q);
+    int64_t i = 0;
+    for (; i < z.count; i++) {
+        float at = zero_at(&z, i);
+        if (!(at >= 0 && at <= z.most && at == rintf(at))) break;
+    }
+    return i == z.count;
 }
 
 /* Whether all codes of a group are its zero point: its weights are 0 whatever its scale. codes [k]
@@ -54,7 +68,8 @@ bool wane_packed_whole(const wane_quantized *q)
 static bool is_empty(const wane_quantized *q, int64_t row, int64_t group, uint8_t *codes)
 {
     wane_mat words = wane_tensor_mat(q->words);
-    float zero = zero_at(q, row * (q->k / q->group) + group);
+    zeros z = zeros_of(q);
+    float zero = zero_at(&z, row * (q->k / q->group) + group);
     wane_bits_unpack(codes, (const uint32_t *)words.data + row * words.stride, q->k, q->bits);
     for (int64_t i = 0; i < q->group; i++)
         if ((float)codes[group * q->group + i] != zero) return false;
@@ -133,9 +148,12 @@ static wane_status whole_zero(const fitting *f, wane_device *host, wane_tensor *
         return WANE_OK;
     }
     wane_status s = wane_tensor_new2(host, WANE_U8, q->m, q->k / q->group, out, e);
-    uint8_t *to = s ? NULL : wane_tensor_mat(*out).data;
-    for (int64_t i = 0; !s && i < wane_tensor_count(*out); i++) to[i] = (uint8_t)zero_at(q, i);
-    return s;
+    if (s) return s;
+    zeros z = zeros_of(q);
+    uint8_t *to = wane_tensor_mat(*out).data;
+    int64_t n = wane_tensor_count(*out);
+    for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)zero_at(&z, i);
+    return WANE_OK;
 }
 
 /* Zero points as numbers of the scales' type, which are kept as F32. */
@@ -146,12 +164,14 @@ static wane_status float_zero(fitting *f, wane_device *host, wane_tensor **out, 
     *out = NULL;
     wane_status s = wane_tensor_new2(host, WANE_F32, q->m, q->k / q->group, &exact, e);
     if (s) return s;
+    zeros z = zeros_of(q);
     float *old = wane_tensor_mat(exact).data;
-    for (int64_t i = 0; i < wane_tensor_count(exact); i++) old[i] = zero_at(q, i);
+    int64_t n = wane_tensor_count(exact);
+    for (int64_t i = 0; i < n; i++) old[i] = zero_at(&z, i);
     s = wane_tensor_copy_to(exact, host, q->scale->dtype, &stored, e);
     if (!s) s = wane_tensor_copy_to(stored, host, WANE_F32, out, e);
     const float *new = s ? NULL : wane_tensor_mat(*out).data;
-    for (int64_t i = 0; !s && i < wane_tensor_count(exact); i++) {
+    for (int64_t i = 0; !s && i < n; i++) {
         if (new[i] == old[i]) continue;
         f->rounded++;
         f->worst = fmax(f->worst, fabs((double)new[i] - old[i]));
