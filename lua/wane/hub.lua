@@ -61,7 +61,7 @@ local function expand(path)
   return path and home and path:gsub("^~%f[/\0]", (home:gsub("%%", "%%%%"))) or path
 end
 
--- the first line of a file without the space around it; nil where there is none
+-- the one word that a file holds; nil where there is no such file
 local function line_of(path)
   if not path or core.files.kind(path) ~= "file" then return nil end
   local ok, text = pcall(core.files.read, path, 1 << 16)

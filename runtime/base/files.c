@@ -124,7 +124,7 @@ struct wane_writer {
     char *path, *temporary;
     int fd;
     uint64_t written, started; /* bytes, and of those, how many the disk was told to begin with */
-    bool failed; /* why holds the first failure */
+    bool failed;               /* why holds the first failure */
     wane_err why;
 };
 
@@ -163,22 +163,25 @@ done:
     return s;
 }
 
-/* A failed write, with what was asked for and is free where the disk is full. */
-static wane_status disk_error(const char *path, int fd, uint64_t bytes, wane_err *e)
+wane_status wane_fail_disk(wane_err *e, const char *path, int fd, uint64_t bytes, const char *fix)
 {
     int code = errno;
     struct statvfs disk;
-    char shown[512], asked[24], left[24];
+    char shown[400], asked[24], left[24];
     wane_status s = wane_fail_io(e, "write", path);
     if ((code != ENOSPC && code != EDQUOT && code != EFBIG) || !e || fstatvfs(fd, &disk)) return s;
     e->requested = bytes;
     e->free = (uint64_t)disk.f_bavail * disk.f_frsize;
     wane_escape(shown, sizeof shown, path, strlen(path));
-    snprintf(e->message, sizeof e->message,
-             "cannot write %s: %s: %s asked for, %s free there; make room or take another folder",
+    snprintf(e->message, sizeof e->message, "cannot write %s: %s: %s asked for, %s free there; %s",
              shown, strerror(code), wane_bytes_format(asked, sizeof asked, bytes),
-             wane_bytes_format(left, sizeof left, e->free));
+             wane_bytes_format(left, sizeof left, e->free), fix);
     return s;
+}
+
+static wane_status disk_error(const char *path, int fd, uint64_t bytes, wane_err *e)
+{
+    return wane_fail_disk(e, path, fd, bytes, "make room or take another folder");
 }
 
 static wane_status writer_failed(wane_writer *w, const wane_err *why, wane_err *e)

@@ -1,4 +1,4 @@
-/* units.c - sizes as people write them, and UTF-8 steps (Unicode 15, table 3-7). */
+/* units.c - see units.h. UTF-8 steps after Unicode 15, table 3-7. */
 #include "runtime/base/units.h"
 
 #include <ctype.h>
@@ -7,15 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 wane_status wane_bytes_parse(const char *text, uint64_t *out, wane_err *e)
 {
     static const struct {
         const char *name;
         double factor;
-    } units[] = {{"", 1},           {"B", 1},           {"KB", 1e3},        {"MB", 1e6},
-                 {"GB", 1e9},       {"TB", 1e12},       {"KiB", 1024},      {"MiB", 1048576},
-                 {"GiB", 1 << 30},  {"TiB", 1099511627776.}};
+    } units[] = {
+        {"", 1},      {"B", 1},      {"KB", 1e3},      {"MB", 1e6},      {"GB", 1e9},
+        {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1 << 30}, {"TiB", 1099511627776.}};
     char *end, shown[64];
     double number = isdigit((unsigned char)*text) ? strtod(text, &end) : -1;
     if (number >= 0) {
@@ -49,10 +50,14 @@ static size_t step(const unsigned char *p, size_t left, bool *whole)
     size_t need;
     *whole = true;
     if (a < 0x80) return 1;
-    if (a >= 0xc2 && a <= 0xdf) need = 2;
-    else if (a >= 0xe0 && a <= 0xef) need = 3;
-    else if (a >= 0xf0 && a <= 0xf4) need = 4;
-    else return *whole = false, 1;
+    if (a >= 0xc2 && a <= 0xdf)
+        need = 2;
+    else if (a >= 0xe0 && a <= 0xef)
+        need = 3;
+    else if (a >= 0xf0 && a <= 0xf4)
+        need = 4;
+    else
+        return *whole = false, 1;
     if (a == 0xe0) low = 0xa0;
     if (a == 0xed) high = 0x9f;
     if (a == 0xf0) low = 0x90;
@@ -62,6 +67,19 @@ static size_t step(const unsigned char *p, size_t left, bool *whole)
         low = 0x80, high = 0xbf;
     }
     return need;
+}
+
+bool wane_ends(const char *text, const char *with)
+{
+    size_t n = strlen(text), w = strlen(with);
+    return n >= w && !strcmp(text + n - w, with);
+}
+
+double wane_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 size_t wane_utf8_length(const unsigned char *p, size_t left)

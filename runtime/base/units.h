@@ -1,4 +1,4 @@
-/* units.h - checked sizes, sizes as people write them, and UTF-8 steps. */
+/* units.h - checked sizes, sizes as people write them, ends of names, seconds, and UTF-8 steps. */
 #ifndef WANE_UNITS_H
 #define WANE_UNITS_H
 
@@ -8,7 +8,8 @@
 
 #include "runtime/base/error.h"
 
-/* a*b, a+b without wrapping; false where it does not fit. Every size from a file goes through these. */
+/* a*b, a+b without wrapping; false where it does not fit. Every size from a file goes through
+ * these. */
 static inline bool wane_mul(uint64_t a, uint64_t b, uint64_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);
@@ -23,6 +24,11 @@ wane_status wane_bytes_parse(const char *text, uint64_t *out, wane_err *e);
 
 /* 25769803776 -> "24 GiB"; returns out (at least 24 bytes). */
 const char *wane_bytes_format(char *out, size_t size, uint64_t bytes);
+
+/* Whether text ends with that. */
+bool wane_ends(const char *text, const char *with);
+
+double wane_clock(void); /* seconds of a clock that never jumps; only differences mean something */
 
 /* Length in bytes of the well-formed UTF-8 character at p (1..4), or 0. */
 size_t wane_utf8_length(const unsigned char *p, size_t left);

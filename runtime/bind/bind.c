@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "runtime/base/units.h"
 
 #define CONTEXT "wane.context"
 #define DOCS    "wane.docs"
@@ -186,38 +187,47 @@ void *wane_test(lua_State *L, int arg, const wane_type *type)
     return box ? box->p : NULL;
 }
 
-static void set_string(lua_State *L, const char *name, const char *value)
+void wane_set_integer(lua_State *L, const char *name, int64_t value)
 {
-    if (!*value) return;
+    lua_pushinteger(L, value);
+    lua_setfield(L, -2, name);
+}
+
+void wane_set_bytes(lua_State *L, const char *name, uint64_t value)
+{
+    wane_set_integer(L, name, value > INT64_MAX ? INT64_MAX : (int64_t)value);
+}
+
+void wane_set_string(lua_State *L, const char *name, const char *value)
+{
     lua_pushstring(L, value);
     lua_setfield(L, -2, name);
 }
 
-static void set_integer(lua_State *L, const char *name, int64_t value)
+void wane_set_filled(lua_State *L, const char *name, const char *value)
 {
-    lua_pushinteger(L, value);
-    lua_setfield(L, -2, name);
+    if (*value) wane_set_string(L, name, value);
 }
 
 int wane_raise(lua_State *L, const wane_err *e)
 {
     if (e->status == WANE_EARG) return luaL_error(L, "%s", e->message);
     lua_createtable(L, 0, 10);
-    set_string(L, "code", wane_status_code(e->status));
-    set_string(L, "message", e->message);
-    set_string(L, "op", e->op);
-    set_string(L, "layer", e->layer);
-    set_string(L, "device", e->device);
-    set_string(L, "path", e->path);
-    set_string(L, "tensor", e->tensor);
+    wane_set_filled(L, "code", wane_status_code(e->status));
+    wane_set_filled(L, "message", e->message);
+    wane_set_filled(L, "op", e->op);
+    wane_set_filled(L, "layer", e->layer);
+    wane_set_filled(L, "device", e->device);
+    wane_set_filled(L, "path", e->path);
+    wane_set_filled(L, "tensor", e->tensor);
     if (e->requested) {
-        set_integer(L, "requested", (int64_t)e->requested);
-        set_integer(L, "free", (int64_t)e->free);
+        wane_set_bytes(L, "requested", e->requested);
+        wane_set_bytes(L, "free", e->free);
     }
-    if (e->offset >= 0) set_integer(L, "offset", e->offset);
-    set_string(L, "url", e->url);
-    if (e->http) set_integer(L, "status", e->http);
-    set_string(L, "reason", e->reason);
+    if (e->offset >= 0) wane_set_integer(L, "offset", e->offset);
+    wane_set_filled(L, "url", e->url);
+    if (e->http) wane_set_integer(L, "status", e->http);
+    wane_set_filled(L, "reason", e->reason);
     luaL_setmetatable(L, ERROR);
     return lua_error(L);
 }
@@ -299,13 +309,6 @@ int wane_bind_exit_code(lua_State *L, int index)
     return found;
 }
 
-double wane_bind_clock(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 void wane_bind_pressure(lua_State *L)
 {
     enum { MIB = 1 << 20, LEAST = 64 };
@@ -338,7 +341,7 @@ static int l_traceback(lua_State *L)
 
 static int l_clock(lua_State *L)
 {
-    lua_pushnumber(L, wane_bind_clock());
+    lua_pushnumber(L, wane_clock());
     return 1;
 }
 

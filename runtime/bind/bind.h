@@ -93,8 +93,6 @@ void wane_bind_stop_install(lua_State *L);
 void wane_bind_stop_check(lua_State *L);
 void wane_bind_stop_clear(lua_State *L);
 
-double wane_bind_clock(void); /* seconds of a clock that never jumps */
-
 /* For lua_pcall: the error value, with its traceback (a field of objects, the tail of strings). */
 int wane_bind_traceback(lua_State *L);
 /* The exit code of README's table for the error value at index: 1 for all but error objects. */
@@ -120,6 +118,13 @@ double wane_opt_number(lua_State *L, int arg, const char *name, double otherwise
 bool wane_opt_boolean(lua_State *L, int arg, const char *name, bool otherwise);
 const char *wane_opt_string(lua_State *L, int arg, const char *name,
                             const char *otherwise); /* stays in the table */
+
+/* A field of the table on top of the stack. A string may be NULL, which is nil; filled leaves it
+ * out where it is "". */
+void wane_set_integer(lua_State *L, const char *name, int64_t value);
+void wane_set_bytes(lua_State *L, const char *name, uint64_t value); /* at most Lua's largest */
+void wane_set_string(lua_State *L, const char *name, const char *value);
+void wane_set_filled(lua_State *L, const char *name, const char *value);
 
 /* JSON's null: a light userdata that equals wane.json.null. */
 void wane_push_null(lua_State *L);

@@ -21,23 +21,6 @@ static void release(void *v)
 
 static const wane_type SURVEY = {"wane.survey", release, NULL, NULL};
 
-static void set_string(lua_State *L, const char *name, const char *value)
-{
-    lua_pushstring(L, value);
-    lua_setfield(L, -2, name);
-}
-
-static void set_integer(lua_State *L, const char *name, int64_t value)
-{
-    lua_pushinteger(L, (lua_Integer)value);
-    lua_setfield(L, -2, name);
-}
-
-static void set_filled(lua_State *L, const char *name, const char *value)
-{
-    if (value[0]) set_string(L, name, value);
-}
-
 /* Sets t.problems and t.more of the table on top; those from `files` on are of tensors. */
 static void set_problems(lua_State *L, const wane_findings *all, size_t files)
 {
@@ -45,19 +28,19 @@ static void set_problems(lua_State *L, const wane_findings *all, size_t files)
     for (size_t i = 0; i < all->count; i++) {
         const wane_err *e = &all->item[i];
         lua_createtable(L, 0, 6);
-        set_string(L, "code", wane_status_code(e->status));
-        set_string(L, "message", e->message);
-        set_string(L, "part",
-                   i >= files                 ? "tensors"
-                   : !strcmp(e->op, "config") ? "config"
-                                              : "files");
-        set_filled(L, "path", e->path);
-        set_filled(L, "tensor", e->tensor);
-        if (e->offset >= 0) set_integer(L, "offset", e->offset);
+        wane_set_string(L, "code", wane_status_code(e->status));
+        wane_set_string(L, "message", e->message);
+        wane_set_string(L, "part",
+                        i >= files                 ? "tensors"
+                        : !strcmp(e->op, "config") ? "config"
+                                                   : "files");
+        wane_set_filled(L, "path", e->path);
+        wane_set_filled(L, "tensor", e->tensor);
+        if (e->offset >= 0) wane_set_integer(L, "offset", e->offset);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "problems");
-    set_integer(L, "more", (int64_t)all->more);
+    wane_set_integer(L, "more", (int64_t)all->more);
 }
 
 /* dtype as the files spell it -> bytes */
@@ -69,7 +52,7 @@ static void set_dtypes(lua_State *L, const wane_checkpoint *c)
         lua_getfield(L, -1, t->dtype_name);
         lua_Integer bytes = lua_tointeger(L, -1) + (lua_Integer)(t->end - t->begin);
         lua_pop(L, 1);
-        set_integer(L, t->dtype_name, bytes);
+        wane_set_integer(L, t->dtype_name, bytes);
     }
     lua_setfield(L, -2, "dtypes");
 }
@@ -93,9 +76,9 @@ static void set_matrices(lua_State *L, const wane_config *c)
         int64_t m, k;
         wane_linear_shape(c, (wane_linear_id)id, &m, &k);
         lua_createtable(L, 0, 3);
-        set_string(L, "name", wane_linear_name((wane_linear_id)id));
-        set_integer(L, "m", m);
-        set_integer(L, "k", k);
+        wane_set_string(L, "name", wane_linear_name((wane_linear_id)id));
+        wane_set_integer(L, "m", m);
+        wane_set_integer(L, "k", k);
         lua_rawseti(L, -2, id + 1);
     }
     lua_setfield(L, -2, "matrices");
@@ -103,12 +86,12 @@ static void set_matrices(lua_State *L, const wane_config *c)
 
 static void set_config(lua_State *L, const wane_config *c, const wane_packing *packing)
 {
-    set_string(L, "family", c->family->model_type);
-    set_integer(L, "layers", c->layers);
-    set_integer(L, "vocabulary", c->vocabulary);
-    set_integer(L, "positions", c->positions);
-    set_integer(L, "parameters", (int64_t)wane_config_weights(c));
-    set_string(L, "rope", wane_ropes[c->rope]);
+    wane_set_string(L, "family", c->family->model_type);
+    wane_set_integer(L, "layers", c->layers);
+    wane_set_integer(L, "vocabulary", c->vocabulary);
+    wane_set_integer(L, "positions", c->positions);
+    wane_set_bytes(L, "parameters", wane_config_weights(c));
+    wane_set_string(L, "rope", wane_ropes[c->rope]);
     lua_pushboolean(L, c->tied);
     lua_setfield(L, -2, "tied");
     set_matrices(L, c);
@@ -118,12 +101,12 @@ static void set_config(lua_State *L, const wane_config *c, const wane_packing *p
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "eos");
-    if (c->bos >= 0) set_integer(L, "bos", c->bos);
-    if (c->pad >= 0) set_integer(L, "pad", c->pad);
+    if (c->bos >= 0) wane_set_integer(L, "bos", c->bos);
+    if (c->pad >= 0) wane_set_integer(L, "pad", c->pad);
     if (!wane_config_quantization(c)) return;
     wane_push_json(L, (json_t *)(uintptr_t)wane_config_quantization(c));
     lua_setfield(L, -2, "quantization_config");
-    if (packing) set_string(L, "format", packing->name);
+    if (packing) wane_set_string(L, "format", packing->name);
 }
 
 static wane_survey *new_survey(lua_State *L, const char *dir)
@@ -163,8 +146,8 @@ static int l_survey(lua_State *L)
     if (c) {
         set_files(L, c);
         set_dtypes(L, c);
-        set_integer(L, "tensors", (int64_t)c->count);
-        set_integer(L, "bytes", (int64_t)c->bytes);
+        wane_set_integer(L, "tensors", (int64_t)c->count);
+        wane_set_bytes(L, "bytes", c->bytes);
     }
     if (c && c->config.json) set_config(L, &c->config, v->packing);
     close_survey(L, 2);
@@ -254,15 +237,15 @@ static int l_families(lua_State *L)
     for (int i = 0; wane_families[i].model_type; i++) {
         const wane_family *f = &wane_families[i];
         lua_createtable(L, 0, 7);
-        set_string(L, "model_type", f->model_type);
-        set_string(L, "architecture", f->architecture);
+        wane_set_string(L, "model_type", f->model_type);
+        wane_set_string(L, "architecture", f->architecture);
         lua_pushboolean(L, f->qk_norm);
         lua_setfield(L, -2, "qk_norm");
-        set_string(L, "bias", bias_rules[f->bias]);
+        wane_set_string(L, "bias", bias_rules[f->bias]);
         lua_pushboolean(L, f->mlp_bias);
         lua_setfield(L, -2, "mlp_bias");
-        set_integer(L, "head_dim", f->head_dim);
-        set_string(L, "window", window_rules[f->window_rule]);
+        wane_set_integer(L, "head_dim", f->head_dim);
+        wane_set_string(L, "window", window_rules[f->window_rule]);
         lua_rawseti(L, -2, i + 1);
     }
     return 1;

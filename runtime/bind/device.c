@@ -16,12 +16,6 @@ static int l_open(lua_State *L)
     return 0;
 }
 
-static void set(lua_State *L, const char *name, uint64_t value)
-{
-    lua_pushinteger(L, value > INT64_MAX ? INT64_MAX : (lua_Integer)value);
-    lua_setfield(L, -2, name);
-}
-
 static int l_info(lua_State *L)
 {
     wane_device *d = wane_bind_device(L);
@@ -32,21 +26,21 @@ static int l_info(lua_State *L)
     lua_setfield(L, -2, "name");
     lua_pushstring(L, info.name);
     lua_setfield(L, -2, "description");
-    set(L, "threads", (uint64_t)info.threads);
-    set(L, "total", info.total);
-    set(L, "free", wane_device_room(d));
-    set(L, "live", d->live);
-    set(L, "peak", d->peak);
-    set(L, "allocations", d->allocations);
+    wane_set_integer(L, "threads", info.threads);
+    wane_set_bytes(L, "total", info.total);
+    wane_set_bytes(L, "free", wane_device_room(d));
+    wane_set_bytes(L, "live", d->live);
+    wane_set_bytes(L, "peak", d->peak);
+    wane_set_integer(L, "allocations", (int64_t)d->allocations);
     lua_pushstring(L, wane_dtype_name(d->k->activations));
     lua_setfield(L, -2, "activations");
     if (d->no_gpu[0]) {
         lua_pushstring(L, d->no_gpu);
         lua_setfield(L, -2, "no_gpu");
     }
-    if (d->budget != UINT64_MAX) set(L, "memory", d->budget);
-    set(L, "host_live", wane_bind_host(L)->live);
-    set(L, "host_peak", wane_bind_host(L)->peak);
+    if (d->budget != UINT64_MAX) wane_set_bytes(L, "memory", d->budget);
+    wane_set_bytes(L, "host_live", wane_bind_host(L)->live);
+    wane_set_bytes(L, "host_peak", wane_bind_host(L)->peak);
     return 1;
 }
 
@@ -122,10 +116,12 @@ static const wane_reg functions[] = {
     {"open", l_open,
      "open(name, memory, host_memory): other devices from here on; raises device, oom"},
     {"info", l_info,
-     "info() -> { name, description, threads, total, free, live, peak, memory, activations, no_gpu }; "
+     "info() -> { name, description, threads, total, free, live, peak, memory, activations, no_gpu "
+     "}; "
      "no_gpu: why \"auto\" gave the CPU, where a GPU could be expected"},
     {"limits", l_limits,
-     "limits() -> { read, copy, product, side } measured now: bytes a second that are read, or copied (read and "
+     "limits() -> { read, copy, product, side } measured now: bytes a second that are read, or "
+     "copied (read and "
      "written), operations a second of a square product; raises oom, interrupted"},
     {"live", l_live, "live() -> device bytes, host bytes in use now"},
     {"reset_peak", l_reset_peak, "reset_peak(): the peaks start again from what is live"},

@@ -135,12 +135,6 @@ static int l_add(lua_State *L)
     return 0;
 }
 
-static void set_integer(lua_State *L, const char *name, uint64_t value)
-{
-    lua_pushinteger(L, (lua_Integer)value);
-    lua_setfield(L, -2, name);
-}
-
 static int l_step(lua_State *L)
 {
     wane_err e;
@@ -151,10 +145,10 @@ static int l_step(lua_State *L)
     lua_createtable(L, 0, 7);
     lua_pushboolean(L, p.finished);
     lua_setfield(L, -2, "finished");
-    set_integer(L, "files", (uint64_t)p.files);
-    set_integer(L, "bytes", p.bytes);
-    set_integer(L, "total", p.total);
-    set_integer(L, "received", p.received);
+    wane_set_integer(L, "files", p.files);
+    wane_set_bytes(L, "bytes", p.bytes);
+    wane_set_bytes(L, "total", p.total);
+    wane_set_bytes(L, "received", p.received);
     lua_pushstring(L, p.name);
     lua_setfield(L, -2, "name");
     lua_pushstring(L, p.waiting);

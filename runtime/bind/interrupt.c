@@ -12,6 +12,7 @@
  *
  * What stays: Lua turns hooks off in __gc, and one string.find on a bad pattern is one instruction.
  * A second Ctrl-C ends the program. */
+#include "runtime/base/units.h"
 #include "runtime/bind/bind.h"
 
 enum { INSTRUCTIONS = 1000 };
@@ -29,7 +30,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
     (void)ar;
     wane_context *c = wane_bind_context(L);
     if (!atomic_load_explicit(&c->stop, memory_order_relaxed)) return;
-    double t = wane_bind_clock();
+    double t = wane_clock();
     if (c->stopped > 0 && t - c->stopped < GRACE) return;
     c->stopped = t;
     raise_stop(L);
@@ -69,8 +70,8 @@ static int l_pcall(lua_State *L)
     return settle(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 1, settle), 1);
 }
 
-/* upvalue 1: a script's handler. Lua calls it inside the hook that raised the stop, where hooks are off: one
- * that loops would never end. */
+/* upvalue 1: a script's handler. Lua calls it inside the hook that raised the stop, where hooks are
+ * off: one that loops would never end. */
 static int handler(lua_State *L)
 {
     if (atomic_load_explicit(&wane_bind_context(L)->stop, memory_order_relaxed)) return 1;

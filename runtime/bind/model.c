@@ -102,12 +102,6 @@ static int l_tensor(lua_State *L)
     return wane_give_tensor(L, box, t);
 }
 
-static void set_string(lua_State *L, const char *name, const char *value)
-{
-    lua_pushstring(L, value);
-    lua_setfield(L, -2, name);
-}
-
 static int l_weights(lua_State *L)
 {
     const wane_checkpoint *c = wane_check_model(L, 1)->checkpoint;
@@ -115,8 +109,8 @@ static int l_weights(lua_State *L)
     for (size_t i = 0; i < c->count; i++) {
         const wane_entry *t = c->tensor[i].entry;
         lua_createtable(L, 0, 4);
-        set_string(L, "name", t->name);
-        set_string(L, "dtype", t->supported ? wane_dtype_name(t->dtype) : t->dtype_name);
+        wane_set_string(L, "name", t->name);
+        wane_set_string(L, "dtype", t->supported ? wane_dtype_name(t->dtype) : t->dtype_name);
         wane_push_shape(L, t->rank, t->shape);
         lua_setfield(L, -2, "shape");
         lua_pushinteger(L, (lua_Integer)(t->end - t->begin));

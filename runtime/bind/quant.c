@@ -244,21 +244,15 @@ static int l_step(lua_State *L)
     return 1;
 }
 
-static void set_integer(lua_State *L, const char *name, int64_t value)
-{
-    lua_pushinteger(L, value);
-    lua_setfield(L, -2, name);
-}
-
 static int l_calib_info(lua_State *L)
 {
     const wane_calib *c = wane_check(L, 1, &calib_type);
     lua_createtable(L, 0, 5);
-    set_integer(L, "samples", c->texts);
-    set_integer(L, "tokens", c->batches->tokens);
-    set_integer(L, "distinct", c->batches->distinct);
-    set_integer(L, "rows", c->batches->rows);
-    set_integer(L, "batches", c->batches->count);
+    wane_set_integer(L, "samples", c->texts);
+    wane_set_integer(L, "tokens", c->batches->tokens);
+    wane_set_integer(L, "distinct", c->batches->distinct);
+    wane_set_integer(L, "rows", c->batches->rows);
+    wane_set_integer(L, "batches", c->batches->count);
     return 1;
 }
 
@@ -342,7 +336,8 @@ static void check_scale_dtype(lua_State *L, int arg, wane_plan *p)
     const char *name = luaL_optstring(L, arg, NULL);
     wane_dtype t;
     if (!name) return;
-    luaL_argcheck(L, wane_dtype_parse(name, &t) && (t == WANE_F32 || t == WANE_F16 || t == WANE_BF16),
+    luaL_argcheck(L,
+                  wane_dtype_parse(name, &t) && (t == WANE_F32 || t == WANE_F16 || t == WANE_BF16),
                   arg, "scales are f32, f16 or bf16");
     p->scale_dtype = t;
 }

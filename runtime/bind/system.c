@@ -40,12 +40,6 @@ static lua_Integer available(void)
     return (lua_Integer)(kib * 1024);
 }
 
-static void set(lua_State *L, const char *name, lua_Integer value)
-{
-    lua_pushinteger(L, value);
-    lua_setfield(L, -2, name);
-}
-
 static int l_machine(lua_State *L)
 {
     char host[256] = "";
@@ -58,10 +52,10 @@ static int l_machine(lua_State *L)
     lua_setfield(L, -2, "host");
     lua_pushstring(L, openblas_get_config());
     lua_setfield(L, -2, "blas");
-    set(L, "pid", getpid());
-    set(L, "processors", sysconf(_SC_NPROCESSORS_ONLN));
-    set(L, "memory", (lua_Integer)((uint64_t)about.totalram * about.mem_unit));
-    set(L, "memory_free", available());
+    wane_set_integer(L, "pid", getpid());
+    wane_set_integer(L, "processors", sysconf(_SC_NPROCESSORS_ONLN));
+    wane_set_integer(L, "memory", (lua_Integer)((uint64_t)about.totalram * about.mem_unit));
+    wane_set_integer(L, "memory_free", available());
     return 1;
 }
 

@@ -12,11 +12,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/base/files.h"
-#include "runtime/base/units.h"
 
 enum { SLICE = 4 << 20, PIECE = 256 << 10, WORTH_A_TAG = 1 << 20 };
 
@@ -128,25 +126,10 @@ static bool hash_is_right(wane_blob *b)
     return !strcmp(hex, b->f.hash);
 }
 
-/* A write that failed, with what was asked for and is free where the disk is full. */
 static wane_status disk_error(wane_blob *b, uint64_t bytes, wane_err *e)
 {
-    int code = errno;
-    struct statvfs disk;
-    char shown[400], asked[24], left[24];
-    wane_status s = wane_fail_io(e, "write", b->f.partial);
-    if ((code != ENOSPC && code != EDQUOT && code != EFBIG) || !e || fstatvfs(b->fd, &disk))
-        return s;
-    e->requested = bytes;
-    e->free = (uint64_t)disk.f_bavail * disk.f_frsize;
-    wane_escape(shown, sizeof shown, b->f.partial, strlen(b->f.partial));
-    snprintf(
-        e->message, sizeof e->message,
-        "cannot write %s: %s: %s more needed, %s free there; make room and run the same command "
-        "again, it goes on from there",
-        shown, strerror(code), wane_bytes_format(asked, sizeof asked, bytes),
-        wane_bytes_format(left, sizeof left, e->free));
-    return s;
+    return wane_fail_disk(e, b->f.partial, b->fd, bytes,
+                          "make room and run the same command again, it goes on from there");
 }
 
 static wane_status open_partial(wane_blob *b, wane_err *e)

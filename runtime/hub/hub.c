@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "runtime/base/units.h"
 #include "runtime/hub/transfer.h"
 
 struct wane_hub {
@@ -20,13 +20,6 @@ struct wane_hub {
 static wane_status no_memory(wane_err *e)
 {
     return wane_fail(e, WANE_EOOM, "host: no memory for a download");
-}
-
-static double clock_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 wane_status wane_hub_open(const wane_hub_options *o, wane_hub **out, wane_err *e)
@@ -144,7 +137,7 @@ static wane_status take_ends(wane_hub *h, bool *some, wane_err *e)
         CURLcode code = m->data.result; /* m ends with its request */
         if (m->msg != CURLMSG_DONE) continue;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
-        wane_status s = wane_transfer_end(t, code, clock_now(), e);
+        wane_status s = wane_transfer_end(t, code, wane_clock(), e);
         if (s) return s;
         *some = true;
     }
@@ -163,7 +156,7 @@ static wane_status turn(wane_hub *h, double until, wane_err *e)
 {
     int running;
     bool some;
-    double now = clock_now(), wake = now + 0.1;
+    double now = wane_clock(), wake = now + 0.1;
     if (wake > until) wake = until;
     if (interrupted(h)) return wane_fail(e, WANE_EINTERRUPTED, "interrupted");
     wane_status s = advance(h, now, &wake, e);
@@ -171,7 +164,7 @@ static wane_status turn(wane_hub *h, double until, wane_err *e)
     if (curl_multi_perform(h->rules.multi, &running)) return no_memory(e);
     s = take_ends(h, &some, e);
     if (s || some) return s; /* another may begin */
-    double wait = wake - clock_now();
+    double wait = wake - wane_clock();
     if (wait > 0 && curl_multi_poll(h->rules.multi, NULL, 0, (int)(1000 * wait) + 1, NULL))
         return no_memory(e);
     return WANE_OK;
@@ -189,7 +182,7 @@ static wane_status ask(wane_hub *h, const char *url, size_t most, wane_transfer 
     h->list[0] = t;
     h->name[0] = NULL;
     h->n = 1;
-    while (!s && t->state != WANE_T_DONE) s = turn(h, clock_now() + 0.1, e);
+    while (!s && t->state != WANE_T_DONE) s = turn(h, wane_clock() + 0.1, e);
     h->n = 0;
     if (s) {
         wane_transfer_free(t);
@@ -273,7 +266,7 @@ static void tell(const wane_hub *h, wane_hub_progress *p)
 
 wane_status wane_hub_step(wane_hub *h, double seconds, wane_hub_progress *out, wane_err *e)
 {
-    double until = clock_now() + seconds;
+    double until = wane_clock() + seconds;
     wane_status s = h->why.status;
     if (s && e) *e = h->why;
     do {
@@ -283,7 +276,7 @@ wane_status wane_hub_step(wane_hub *h, double seconds, wane_hub_progress *out, w
         if (s && e) *e = why;
         /* what may be mended without a new start is tried again by the next call */
         if (s && s != WANE_EINTERRUPTED && s != WANE_EOOM) h->why = why;
-    } while (!all_done(h) && clock_now() < until);
+    } while (!all_done(h) && wane_clock() < until);
     tell(h, out);
     return s;
 }

@@ -192,10 +192,13 @@ static size_t on_body(char *data, size_t one, size_t n, void *state)
 
 static bool add_field(wane_transfer *t, const char *format, const char *value)
 {
-    char line[1024];
-    if (snprintf(line, sizeof line, format, value) >= (int)sizeof line) return false;
+    size_t room = strlen(format) + strlen(value) + 1; /* a token may be a page long */
+    char *line = malloc(room);
+    if (!line) return false;
+    snprintf(line, room, format, value);
     struct curl_slist *more = curl_slist_append(t->fields, line);
-    explicit_bzero(line, sizeof line);
+    explicit_bzero(line, room);
+    free(line);
     if (more) t->fields = more;
     return more;
 }
@@ -232,8 +235,7 @@ static wane_status request(wane_transfer *t, wane_err *e)
     t->curl_says[0] = 0;
     CURL *c = t->easy = curl_easy_init();
     if (!c || !add_fields(t, &to)) {
-        if (c) curl_easy_cleanup(c);
-        t->easy = NULL;
+        drop_request(t);
         return no_memory(e);
     }
     long idle = (long)(r->o.idle + 0.5), connect = (long)(1000 * r->o.connect);
@@ -260,8 +262,7 @@ static wane_status request(wane_transfer *t, wane_err *e)
     if (!bad && to.loopback) bad = curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
     if (!bad && r->o.ca_file) bad = curl_easy_setopt(c, CURLOPT_CAINFO, r->o.ca_file);
     if (bad || curl_multi_add_handle(r->multi, c)) {
-        curl_easy_cleanup(c);
-        t->easy = NULL;
+        drop_request(t);
         return no_memory(e);
     }
     t->state = WANE_T_RUN;

@@ -76,12 +76,6 @@ static bool plain(const char *name, size_t length)
            strcmp(name, ".") && strcmp(name, "..");
 }
 
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), w = strlen(with);
-    return n >= w && !strcmp(name + n - w, with);
-}
-
 /* Whether dir is REPOSITORY/snapshots/REVISION and the link reads ../../blobs/HASH. */
 static bool hub_link(const char *dir, const char *target)
 {
@@ -229,7 +223,7 @@ static wane_status shard_names(const wane_checkpoint *c, json_t *map, const char
         if (!plain(v, json_string_length(value)))
             return refuse(c, INDEX, WANE_EFORMAT, e,
                           "weight_map: \"%s\" is not a plain file name in this folder", shown);
-        if (!ends(v, ".safetensors"))
+        if (!wane_ends(v, ".safetensors"))
             return refuse(c, INDEX, WANE_EFORMAT, e, "weight_map: \"%s\" is not a safetensors file",
                           shown);
         name[count++] = v;
@@ -518,6 +512,12 @@ const wane_entry *wane_checkpoint_find(const wane_checkpoint *c, const char *nam
     if (!t && !strncmp(name, prefix, sizeof prefix - 1)) t = locate(c, name + sizeof prefix - 1);
     if (where) *where = t ? t->shard : NULL;
     return t ? t->entry : NULL;
+}
+
+uint64_t wane_checkpoint_bytes(const wane_checkpoint *c, const char *name)
+{
+    const wane_entry *t = wane_checkpoint_find(c, name, NULL);
+    return t ? t->end - t->begin : 0;
 }
 
 const char *wane_entry_describe(const wane_entry *t, char *out, size_t size)

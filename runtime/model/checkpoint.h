@@ -37,13 +37,15 @@ wane_status wane_checkpoint_survey(const char *dir, wane_checkpoint **out, wane_
 wane_checkpoint *wane_checkpoint_retain(wane_checkpoint *);
 void wane_checkpoint_release(wane_checkpoint *); /* NULL is fine */
 
-/* Whether name is a file that lies in dir itself, or is a link to one, or the Hub's link to its blob. */
+/* Whether name is a file that lies in dir itself, or is a link to one, or the Hub's link to its
+ * blob. */
 bool wane_checkpoint_file(const char *dir, const char *name);
 
 /* A name that starts with "model." is looked for without that, too: how a checkpoint of the base
  * class spells it. */
 const wane_entry *wane_checkpoint_find(const wane_checkpoint *, const char *name,
-                                       const wane_safetensors **where); /* NULL if absent */
+                                       const wane_safetensors **where);    /* NULL if absent */
+uint64_t wane_checkpoint_bytes(const wane_checkpoint *, const char *name); /* 0 if absent */
 /* "BF16 (8, 256)" of an entry; returns out. */
 const char *wane_entry_describe(const wane_entry *, char *out, size_t size);
 bool wane_entry_floating(const wane_entry *); /* F32, F16 or BF16 */

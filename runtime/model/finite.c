@@ -74,13 +74,18 @@ static wane_status check_entry(const wane_located *t, const wane_device *poll, v
     return wane_err_at(e, "load", NULL, t->shard->path);
 }
 
+static int by_tensor(const void *a, const void *b)
+{
+    return strcmp(((const wane_err *)a)->tensor, ((const wane_err *)b)->tensor);
+}
+
 /* All threads read, a tensor each. Of several bad ones the first in the list is told. */
 wane_status wane_checkpoint_survey_finite(const wane_checkpoint *c, const wane_device *poll,
                                           wane_findings *all, wane_err *e)
 {
     const uint64_t size = 4 << 20;
     wane_status status = WANE_OK;
-    size_t worst = c->count; /* the first tensor that failed */
+    size_t worst = c->count, before = all ? all->count : 0; /* worst: the first that failed */
 #pragma omp parallel
     {
         void *piece = malloc(size);
@@ -107,6 +112,8 @@ wane_status wane_checkpoint_survey_finite(const wane_checkpoint *c, const wane_d
         }
         free(piece);
     }
+    if (all && all->count > before) /* whichever thread came first */
+        qsort(all->item + before, all->count - before, sizeof *all->item, by_tensor);
     return status;
 }
 

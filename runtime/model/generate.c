@@ -24,19 +24,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "runtime/base/units.h"
 
 const char *wane_finish_name(wane_finish f)
 {
     static const char *const names[] = {"stop", "length", "box", "loop", "nan"};
     return names[f];
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static wane_status check(const wane_generator *g, wane_err *e)
@@ -160,7 +154,7 @@ static wane_status finish(wane_generator *g, int s, wane_finish how, wane_err *e
     wane_status status = store(g, a, e);
     if (status) return status;
     g->results[a->index].finish = how;
-    g->results[a->index].seconds = now() - g->results[a->index].seconds;
+    g->results[a->index].seconds = wane_clock() - g->results[a->index].seconds;
     if (g->waiting < g->n) {
         wane_sequence mine = {a->ids, NULL, a->done};
         keep = wane_sequences_shared(&mine, &g->prompts[g->queue[g->waiting]]);
@@ -227,7 +221,7 @@ static wane_status enter(wane_generator *g, bool *full, wane_err *e)
     if (status || !a->leaf) return status;
     g->waiting++;
     g->live[g->n_live++] = s;
-    if (r->seconds == 0) r->seconds = now();
+    if (r->seconds == 0) r->seconds = wane_clock();
     /* what was generated before is shown to the rules again: none of it ended the answer */
     memset(&a->ending, 0, sizeof a->ending);
     int64_t all = a->count;

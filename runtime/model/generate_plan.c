@@ -107,6 +107,7 @@ wane_status wane_generator_plan(wane_generator *g, wane_err *e)
     g->most = g->pages;
     if (useful > g->pages)
         g->most += more < (uint64_t)(useful - g->pages) ? (int64_t)more : useful - g->pages;
+    if (g->most > INT32_MAX / WANE_PAGE) g->most = INT32_MAX / WANE_PAGE; /* rows are int32 */
     set_spans(g, g->most);
     if (g->replays) start_large(g);
     return WANE_OK;

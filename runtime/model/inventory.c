@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/base/nearest.h"
+#include "runtime/base/units.h"
 #include "runtime/model/model.h"
 
 typedef wane_expected expected;
@@ -80,18 +81,12 @@ static wane_status list_expected(inventory *v, wane_err *e)
     return s;
 }
 
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), w = strlen(with);
-    return n >= w && !strcmp(name + n - w, with);
-}
-
 /* In a dense checkpoint, of no use, and yet found: a head that is the embedding again, and tables
  * that old files kept. */
 static bool harmless(const inventory *v, const char *name)
 {
     return (v->c->config.tied && !strcmp(name, "lm_head.weight")) ||
-           ends(name, "rotary_emb.inv_freq");
+           wane_ends(name, "rotary_emb.inv_freq");
 }
 
 /* Whether a tensor is of a matrix that is kept as codes: NAME.weight, NAME.qweight, ... */
@@ -121,7 +116,7 @@ static bool is_code(const char *name)
         ".qweight",       ".qzeros", ".weight_packed",    ".weight_scale", ".W_q",
         ".weight.absmax", ".SCB",    ".weight.quant_map", ".scales",       ".weight_scale_inv"};
     for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++)
-        if (ends(name, suffix[i])) return true;
+        if (wane_ends(name, suffix[i])) return true;
     return false;
 }
 
@@ -334,7 +329,7 @@ static bool in_tables(const char *part, bool of_layer)
     if (!of_layer)
         return !strcmp(part, "embed_tokens.weight") || !strcmp(part, "norm.weight") ||
                !strcmp(part, "lm_head.weight");
-    if (ends(part, "rotary_emb.inv_freq")) return true;
+    if (wane_ends(part, "rotary_emb.inv_freq")) return true;
     for (int n = 0; n < WANE_NORMS; n++)
         if (!strcmp(part, wane_norms[n].name)) return true;
     for (int id = 0; id < WANE_LINEARS; id++) {

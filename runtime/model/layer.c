@@ -190,22 +190,16 @@ wane_status wane_head_read_dense(const wane_checkpoint *c, wane_device *d, wane_
     return wane_checkpoint_get(c, "lm_head.weight", 2, shape, d, &out->weight, e);
 }
 
-static uint64_t entry_bytes(const wane_checkpoint *c, const char *name)
-{
-    const wane_entry *t = wane_checkpoint_find(c, name, NULL);
-    return t ? t->end - t->begin : 0;
-}
-
 uint64_t wane_layer_plain_bytes(const wane_checkpoint *c, int i)
 {
     char name[WANE_NAME];
     uint64_t bytes = 0;
     for (int n = 0; n < WANE_NORMS; n++)
         if (!wane_norms[n].of_heads || c->config.family->qk_norm)
-            bytes += entry_bytes(c, wane_layer_name(name, i, wane_norms[n].name));
+            bytes += wane_checkpoint_bytes(c, wane_layer_name(name, i, wane_norms[n].name));
     for (int id = 0; id < WANE_LINEARS; id++)
         if (wane_linear_has_bias(&c->config, id))
-            bytes += entry_bytes(c, linear_part(name, i, id, "bias"));
+            bytes += wane_checkpoint_bytes(c, linear_part(name, i, id, "bias"));
     return bytes;
 }
 
@@ -228,7 +222,7 @@ static uint64_t dense_bytes(void *self, int i)
     char name[WANE_NAME];
     uint64_t bytes = wane_layer_plain_bytes(self, i);
     for (int id = 0; id < WANE_LINEARS; id++)
-        bytes += entry_bytes(self, linear_part(name, i, id, "weight"));
+        bytes += wane_checkpoint_bytes(self, linear_part(name, i, id, "weight"));
     return bytes;
 }
 
@@ -239,7 +233,7 @@ static wane_status dense_head(void *self, wane_device *d, wane_linear *out, wane
 
 static uint64_t dense_head_bytes(void *self)
 {
-    return entry_bytes(self, "lm_head.weight");
+    return wane_checkpoint_bytes(self, "lm_head.weight");
 }
 
 static void dense_release(void *self)

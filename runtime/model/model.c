@@ -57,16 +57,11 @@ void wane_model_release(wane_model *m)
     free(m);
 }
 
-static uint64_t entry_bytes(const wane_model *m, const char *name)
-{
-    const wane_entry *t = wane_checkpoint_find(m->checkpoint, name, NULL);
-    return t ? t->end - t->begin : 0;
-}
-
 uint64_t wane_model_bytes(const wane_model *m)
 {
     uint64_t bytes = (uint64_t)m->config->head_dim / 2 * sizeof(float);
-    bytes += entry_bytes(m, EMBEDDING) + entry_bytes(m, NORM);
+    bytes += wane_checkpoint_bytes(m->checkpoint, EMBEDDING) +
+             wane_checkpoint_bytes(m->checkpoint, NORM);
     if (!m->config->tied) bytes += m->source.head_bytes(m->source.self);
     for (int i = 0; i < m->config->layers; i++) bytes += m->source.bytes(m->source.self, i);
     return bytes;

@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "runtime/base/units.h"
 
 enum { MATRICES = 3 }; /* q, k, v read one input */
 
@@ -31,13 +32,6 @@ struct wane_stage {
     uint64_t floor;                       /* scratch that prepare keeps */
     double seconds; /* of prepare and rescale, for the first matrix that asks */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* What the driver takes itself while a method encodes: w twice, a grid and a number. */
 static uint64_t driver_bytes(const wane_plan *p, int64_t m, int64_t k)
@@ -311,7 +305,7 @@ wane_status wane_stage_rescale(wane_stage *st, const wane_config *config, wane_l
     wane_tensor *scale = NULL;
     float *s = NULL;
     bool better = true;
-    double start = now();
+    double start = wane_clock();
     if (!method->rescale || !(method->stages >> stage & 1)) return WANE_OK;
     wane_status status = wane_fold_new(config, into, stage, &fold, e);
     if (!status) status = share(st, fold, e);
@@ -346,7 +340,7 @@ done:
     free(s);
     st->job.snap = NULL;
     st->job.fold = NULL;
-    st->seconds += now() - start;
+    st->seconds += wane_clock() - start;
     return status ? wane_err_at(e, "quantize", st->name[0], NULL) : WANE_OK;
 }
 
@@ -362,7 +356,7 @@ static wane_status copy_grid(wane_device *d, wane_qmat to, wane_qmat from, wane_
 static wane_status prepare(wane_stage *st, wane_err *e)
 {
     const wane_method *method = st->plan.method;
-    double start = now();
+    double start = wane_clock();
     if (st->prepared) return WANE_OK;
     wane_status s = method->prepare ? method->prepare(&st->job, e) : WANE_OK;
     if (s == WANE_ENUMERIC) {
@@ -373,7 +367,7 @@ static wane_status prepare(wane_stage *st, wane_err *e)
     if (s) return s;
     st->prepared = true;
     st->floor = st->job.scratch_used;
-    st->seconds += now() - start;
+    st->seconds += wane_clock() - start;
     return WANE_OK;
 }
 
@@ -413,7 +407,7 @@ wane_status wane_stage_encode(wane_stage *st, int i, wane_quantized **out, wane_
     const wane_plan *p = &st->plan;
     wane_job *j = &st->job;
     wane_quantized *q = NULL;
-    double start = now(), loss = 0;
+    double start = wane_clock(), loss = 0;
     wane_dtype zero = p->symmetric ? WANE_DTYPES : p->float_zero ? WANE_F32 : WANE_U8;
     *out = NULL;
     memset(r, 0, sizeof *r);
@@ -434,7 +428,7 @@ wane_status wane_stage_encode(wane_stage *st, int i, wane_quantized **out, wane_
     r->rtn_error = sqrt(fmax(st->rtn[i], 0) / norm);
     memcpy(r->note, j->note, sizeof r->note);
     r->notes = j->notes;
-    r->seconds = st->seconds + (now() - start);
+    r->seconds = st->seconds + (wane_clock() - start);
     st->seconds = 0;
     *out = q;
     q = NULL;

@@ -96,8 +96,8 @@ static wane_status config(const wane_packed_grid *g, json_t **out, wane_err *e)
 {
     bool rows = g->group == -1;
     const char *format = g->act_bits == 8 ? "int-quantized" : "pack-quantized";
-    json_t *ignore = json_array(), *activations = json_null();
-    if (!g->head) json_array_append_new(ignore, json_string("lm_head"));
+    json_t *ignore = g->head ? json_array() : json_pack("[s]", "lm_head");
+    json_t *activations = json_null();
     if (g->act_bits == 8)
         activations = json_pack("{s:i,s:s,s:b,s:s,s:b,s:n}", "num_bits", 8, "type", "int",
                                 "symmetric", 1, "strategy", "token", "dynamic", 1, "observer");
@@ -274,7 +274,7 @@ static wane_status decode_int8(const reading *r, wane_quantized *q, wane_err *e)
         memset(codes, 0, (size_t)words.cols * 4); /* the last word's unused bytes */
         s = wane_safetensors_read(r->codes.file, r->codes.entry, (uint64_t)(row * r->at.k),
                                   (uint64_t)r->at.k, codes, e);
-        for (int64_t i = 0; i < r->at.k; i++) codes[i] ^= 0x80; /* code + 128 */
+        for (int64_t i = 0; i < r->at.k && !s; i++) codes[i] ^= 0x80; /* code + 128 */
     }
     return s;
 }

@@ -18,25 +18,28 @@ static void matrix_name(char out[WANE_NAME], int i, int id)
     wane_layer_name(out, i, wane_linear_name(id));
 }
 
-/* Codes are decoded on the host and then moved: only the layer itself ever lies on the device. */
+/* Codes are decoded on the host and then moved: only the matrix itself ever lies on the device. */
+static wane_status decode(packed *p, const char *name, int64_t m, int64_t k, wane_device *d,
+                          wane_quantized **out, wane_err *e)
+{
+    if (d == p->host) return wane_packing_decode(p->packing, p->checkpoint, name, m, k, d, out, e);
+    wane_quantized *q = NULL;
+    wane_status s = wane_packing_decode(p->packing, p->checkpoint, name, m, k, p->host, &q, e);
+    if (!s) s = wane_quantized_copy_to(q, d, out, e);
+    wane_quantized_release(q);
+    return s;
+}
+
 static wane_status packed_linear(packed *p, int i, int id, wane_device *d, wane_layer *l,
                                  wane_err *e)
 {
     char name[WANE_NAME];
     int64_t m, k;
-    wane_quantized *q = NULL;
     matrix_name(name, i, id);
     if (!p->packing->holds(p->checkpoint, name))
         return wane_layer_read_dense(p->checkpoint, i, id, d, l, e);
     wane_linear_shape(&p->checkpoint->config, id, &m, &k);
-    wane_status s = wane_packing_decode(p->packing, p->checkpoint, name, m, k, p->host, &q, e);
-    if (!s && d == p->host) {
-        l->linear[id].quantized = q;
-        return WANE_OK;
-    }
-    if (!s) s = wane_quantized_copy_to(q, d, &l->linear[id].quantized, e);
-    wane_quantized_release(q);
-    return s;
+    return decode(p, name, m, k, d, &l->linear[id].quantized, e);
 }
 
 static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **out, wane_err *e)
@@ -54,20 +57,15 @@ static wane_status packed_layer(void *self, int i, wane_device *d, wane_layer **
     return s;
 }
 
-static uint64_t entry_bytes(const wane_checkpoint *c, const char *name)
-{
-    char weight[WANE_NAME + 8];
-    snprintf(weight, sizeof weight, "%s.weight", name);
-    const wane_entry *t = wane_checkpoint_find(c, weight, NULL);
-    return t ? t->end - t->begin : 0;
-}
-
 /* What a matrix takes on the device, from the headers: its codes with their grid as wane keeps
  * them, whatever else the file has. */
 static uint64_t matrix_bytes(const packed *p, const char *name, int64_t m, int64_t k)
 {
     wane_packed_about a;
-    if (!p->packing->holds(p->checkpoint, name)) return entry_bytes(p->checkpoint, name);
+    char weight[WANE_NAME + 8];
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    if (!p->packing->holds(p->checkpoint, name))
+        return wane_checkpoint_bytes(p->checkpoint, weight);
     if (p->packing->inspect(p->checkpoint, name, m, k, &a, NULL)) return 0;
     uint64_t each =
         wane_dtype_bytes(a.scale) + (a.zero == WANE_DTYPES ? 0 : wane_dtype_bytes(a.zero));
@@ -92,14 +90,9 @@ static wane_status packed_head(void *self, wane_device *d, wane_linear *out, wan
 {
     packed *p = self;
     const wane_config *c = &p->checkpoint->config;
-    wane_quantized *q = NULL;
     if (!p->packing->holds(p->checkpoint, "lm_head"))
         return wane_head_read_dense(p->checkpoint, d, out, e);
-    wane_status s = wane_packing_decode(p->packing, p->checkpoint, "lm_head", c->vocabulary,
-                                        c->hidden, p->host, &q, e);
-    if (!s) s = wane_quantized_copy_to(q, d, &out->quantized, e);
-    wane_quantized_release(q);
-    return s;
+    return decode(p, "lm_head", c->vocabulary, c->hidden, d, &out->quantized, e);
 }
 
 static uint64_t packed_head_bytes(void *self)

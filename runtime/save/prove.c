@@ -21,17 +21,19 @@ static bool equal_codes(const wane_quantized *a, const wane_quantized *b)
            equal_bytes(a->zero, b->zero);
 }
 
+static bool equal_linears(const wane_linear *a, const wane_linear *b)
+{
+    return equal_bytes(a->weight, b->weight) && equal_bytes(a->bias, b->bias) &&
+           equal_codes(a->quantized, b->quantized);
+}
+
 bool wane_layer_equal(const wane_layer *a, const wane_layer *b, char *different)
 {
     const char *name = NULL;
     for (int n = 0; n < WANE_NORMS && !name; n++)
         if (!equal_bytes(*wane_layer_norm(a, n), *wane_layer_norm(b, n))) name = wane_norms[n].name;
-    for (int id = 0; id < WANE_LINEARS && !name; id++) {
-        const wane_linear *x = &a->linear[id], *y = &b->linear[id];
-        if (!equal_bytes(x->weight, y->weight) || !equal_bytes(x->bias, y->bias) ||
-            !equal_codes(x->quantized, y->quantized))
-            name = wane_linear_name(id);
-    }
+    for (int id = 0; id < WANE_LINEARS && !name; id++)
+        if (!equal_linears(&a->linear[id], &b->linear[id])) name = wane_linear_name(id);
     if (different) snprintf(different, WANE_NAME, "%s", name ? name : "");
     return !name;
 }
@@ -48,9 +50,7 @@ static wane_status prove_head(wane_saving *v, wane_model *back, wane_err *e)
     wane_linear written = {0};
     if (v->model->config->tied) return WANE_OK;
     wane_status s = back->source.head(back->source.self, v->model->host, &written, e);
-    if (!s && (!equal_bytes(written.weight, v->head.weight) ||
-               !equal_codes(written.quantized, v->head.quantized)))
-        s = differs(v, "lm_head", e);
+    if (!s && !equal_linears(&written, &v->head)) s = differs(v, "lm_head", e);
     wane_linear_clear(&written);
     return s;
 }

@@ -169,7 +169,8 @@ static wane_status name_shards(saving *v, wane_err *e)
     {
         snprintf(shown, sizeof shown, "model-%05d-of-%05d.safetensors",
                  (int)json_integer_value(value), v->shards);
-        json_object_set_new(v->map, key, json_string(shown));
+        if (json_object_set_new(v->map, key, json_string(shown)))
+            return wane_fail(e, WANE_EOOM, "no memory for the index");
     }
     json_t *index = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)v->bytes,
                               "weight_map", v->map);

@@ -111,9 +111,9 @@ wane_status wane_stored_layer(wane_saving *v, int i, wane_packed_loss *loss, wan
     *out = NULL;
     wane_status s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
     if (s) return s;
-    wane_tensor **norms[] = {&l->input_norm, &l->post_norm, &l->q_norm, &l->k_norm};
-    for (size_t n = 0; n < sizeof norms / sizeof *norms && !s; n++)
-        s = wane_stored_tensor(v, wane_layer_name(name, i, "norm"), norms[n], loss, e);
+    for (int n = 0; n < WANE_NORMS && !s; n++)
+        s = wane_stored_tensor(v, wane_layer_name(name, i, wane_norms[n].name),
+                               wane_layer_norm(l, n), loss, e);
     for (int id = 0; id < WANE_LINEARS && !s; id++)
         s = store_linear(v, wane_layer_name(name, i, wane_linear_name(id)), &l->linear[id], loss,
                          e);

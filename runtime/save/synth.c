@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "runtime/base/files.h"
+#include "runtime/base/units.h"
 
 enum { QUANTILES = 4096, LOUD = 256, PIECE = 2 << 20, PATH = 4096 };
 
@@ -85,21 +86,15 @@ static uint16_t bf16(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), w = strlen(with);
-    return n >= w && !strcmp(name + n - w, with);
-}
-
 /* Rows of a matrix; deviation times column[j], where there are columns, times 1/QUIET for loud rows
  * of up_proj. */
 static void fill_matrix(const synth *y, const wane_expected *t, int64_t first, int64_t rows,
                         uint16_t *out)
 {
     int64_t k = t->shape[1], quads = (k + 3) / 4;
-    bool table = ends(t->name, "embed_tokens.weight") || ends(t->name, "lm_head.weight");
-    bool down = ends(t->name, "down_proj.weight"), up = ends(t->name, "up_proj.weight");
-    bool adds = down || ends(t->name, "o_proj.weight");
+    bool table = wane_ends(t->name, "embed_tokens.weight") || wane_ends(t->name, "lm_head.weight");
+    bool down = wane_ends(t->name, "down_proj.weight"), up = wane_ends(t->name, "up_proj.weight");
+    bool adds = down || wane_ends(t->name, "o_proj.weight");
     const float *column = down ? y->mlp : table || adds ? NULL : y->hidden;
     double deviation = table ? 2.5 / sqrt((double)k) : 1 / sqrt((double)k);
     if (adds) deviation /= sqrt(2.0 * (double)y->config->layers);
@@ -122,7 +117,7 @@ static void fill_matrix(const synth *y, const wane_expected *t, int64_t first, i
 static void fill_vector(const synth *y, const wane_expected *t, uint16_t *out)
 {
     uint64_t key = key_of(y, t->name);
-    bool bias = ends(t->name, ".bias"), reads = ends(t->name, "layernorm.weight");
+    bool bias = wane_ends(t->name, ".bias"), reads = wane_ends(t->name, "layernorm.weight");
     for (int64_t j = 0; j < t->shape[0]; j++) {
         float v = y->normal[mix(key + (uint64_t)j) & (QUANTILES - 1)];
         float gain = 1 + 0.05f * v;

@@ -4,18 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "runtime/base/units.h"
 #include "runtime/tensor/math.h"
 
 enum { RUNS = 7, COLUMNS = 4096 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* One thing to time: what it is done to, and how often at a stretch. */
 typedef struct {
@@ -55,10 +48,10 @@ static wane_status seconds(const work *t, step f, double *out, wane_err *e)
     wane_status s = WANE_OK;
     for (int run = -1; run < RUNS && !s; run++) {
         s = wane_device_check(t->d, t->d->k->sync(t->d->dev), "sync", e);
-        double began = now();
+        double began = wane_clock();
         for (int i = 0; i < t->times && !s; i++) s = f(t, e);
         if (!s) s = wane_device_check(t->d, t->d->k->sync(t->d->dev), "sync", e);
-        if (run >= 0) took[run] = (now() - began) / t->times;
+        if (run >= 0) took[run] = (wane_clock() - began) / t->times;
         if (!s) s = wane_device_poll(t->d, e);
     }
     if (s) return s;

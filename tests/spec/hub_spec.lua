@@ -111,6 +111,12 @@ describe("a model of the Hub", function()
     assert.is_true(seen.hub >= 7 and seen.cdn >= 1)
   end)
 
+  it("takes tokens of any length", function()
+    local name, token = scenario "ok", ("t"):rep(4000)
+    hub.get("made/small", settings(name, { token = token }))
+    assert.equal("Bearer " .. token, log(name)[1].auth)
+  end)
+
   it("is known by revisions of every kind", function()
     local name = scenario "ok"
     local o = settings(name)
