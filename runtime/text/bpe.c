@@ -1,13 +1,17 @@
 /* bpe.c - byte pair encoding: always the pair of the lowest rank, the leftmost of equals, until no
  * neighbours merge (Sennrich, Haddow, Birch 2016, arXiv:1508.07909, algorithm 1, by rank).
  *
+ * A piece begins as symbols: its bytes, or where contents are text its characters, each of which
+ * may be bytes or unknown. A piece of text without a pre-tokenizer is the whole text; where no
+ * merge reaches over the places before a "▁" it is cut there, which changes nothing but the time.
+ *
  * Three ways to the same ids. A short piece met before in this call is copied from the output. A
  * piece of at most SHORT bytes keeps its pairs' ranks in an array that is searched for the
  * smallest. A longer one would take quadratic time so, and has a queue instead:
  *
- *   ids[i]    the symbol that starts at byte i, -1 inside a symbol
- *   spans[i]  its length in bytes, at its first byte and again at its last, so that both neighbours
- *             are found without links
+ *   ids[i]    what the i-th first symbol has become the first part of, -1 where it is a later part
+ *   spans[i]  how many it spans, at the first of them and again at the last, so that both
+ *             neighbours are found without links
  *   lanes     one for each rank waiting: positions in rising order. Merging a rank from left to
  *             right makes new pairs from left to right, so nearly all arrive in order and cost O(1)
  *   late      a heap for those that do not
@@ -75,12 +79,47 @@ static uint32_t rank_of(const vocab *v, int32_t left, int32_t right)
     return m ? m->rank : VOCAB_NONE;
 }
 
-/* At most SHORT bytes: ids and the ranks of neighbours side by side, closed up after each merge. */
-static size_t merge_short(const vocab *v, const unsigned char *piece, size_t length, int32_t *ids)
+/* The bytes of a character as tokens; 0 where one of them is none. */
+static size_t fall_back(const vocab *v, const unsigned char *s, size_t length, int32_t *ids)
+{
+    for (size_t i = 0; i < length; i++)
+        if ((ids[i] = v->byte_id[s[i]]) < 0) return 0;
+    return length;
+}
+
+/* The symbols that a piece begins as, at most `length`; how many. As in the library an unknown
+ * character waits for the next that is known, and bytes go before it meanwhile. */
+static size_t first_symbols(const vocab *v, const unsigned char *piece, size_t length, int32_t *ids)
+{
+    size_t n = 0;
+    bool waiting = false;
+    if (!v->decoder) {
+        for (; n < length; n++) ids[n] = v->byte_id[piece[n]];
+        return n;
+    }
+    for (size_t at = 0, next; at < length; at = next) {
+        unicode_step(piece, at, &next);
+        int32_t id = vocab_find_text(v, piece + at, next - at);
+        if (id >= 0) {
+            if (waiting) ids[n++] = v->unknown;
+            waiting = false;
+            ids[n++] = id;
+            continue;
+        }
+        size_t bytes = v->byte_fallback ? fall_back(v, piece + at, next - at, ids + n) : 0;
+        n += bytes;
+        if (bytes) continue;
+        if (waiting && !v->fuse_unknown) ids[n++] = v->unknown;
+        waiting = true;
+    }
+    if (waiting) ids[n++] = v->unknown;
+    return n;
+}
+
+/* n at most SHORT: ids and the ranks of neighbours side by side, closed up after each merge. */
+static size_t merge_short(const vocab *v, int32_t *ids, size_t n)
 {
     uint32_t ranks[SHORT];
-    size_t n = length;
-    for (size_t i = 0; i < n; i++) ids[i] = v->byte_id[piece[i]];
     for (size_t i = 0; i + 1 < n; i++) ranks[i] = rank_of(v, ids[i], ids[i + 1]);
     while (n > 1) {
         size_t best = 0;
@@ -209,15 +248,12 @@ static wane_status merge_long(const vocab *v, bpe_scratch *b, const unsigned cha
     if (s) return s;
     int32_t *ids = b->ids;
     uint16_t *spans = b->spans;
-    for (size_t i = 0; i < length; i++) {
-        ids[i] = v->byte_id[piece[i]];
-        spans[i] = 1;
-    }
+    size_t n = length = first_symbols(v, piece, length, ids);
+    for (size_t i = 0; i < length; i++) spans[i] = 1;
     for (size_t i = 0; i + 1 < length && !s; i++) {
         uint32_t r = rank_of(v, ids[i], ids[i + 1]);
         if (r != VOCAB_NONE) s = push(b, r, (uint32_t)i, e);
     }
-    size_t n = length;
     while (!s && pop(b, &rank, &at)) {
         if (ids[at] < 0) continue;
         size_t right = at + spans[at];
@@ -245,8 +281,8 @@ static wane_status merge_long(const vocab *v, bpe_scratch *b, const unsigned cha
     return s;
 }
 
-wane_status bpe_encode(const vocab *v, bpe_scratch *b, const unsigned char *piece, size_t length,
-                       wane_ids *out, wane_err *e)
+static wane_status encode_part(const vocab *v, bpe_scratch *b, const unsigned char *piece,
+                               size_t length, wane_ids *out, wane_err *e)
 {
     wane_status s;
     bpe_word *word = NULL;
@@ -264,15 +300,18 @@ wane_status bpe_encode(const vocab *v, bpe_scratch *b, const unsigned char *piec
         }
     }
     size_t before = out->count;
-    int32_t whole = length == 1        ? v->byte_id[piece[0]]
-                    : v->ignore_merges ? vocab_find_bytes(v, piece, length)
-                                       : -1;
+    int32_t whole = -1;
+    if (length == 1 && !v->decoder)
+        whole = v->byte_id[piece[0]];
+    else if (v->ignore_merges)
+        whole = v->decoder ? vocab_find_text(v, piece, length) : vocab_find_bytes(v, piece, length);
     if (length <= SHORT || whole >= 0) {
         if ((s = bpe_room(out, whole >= 0 ? 1 : length, e))) return s;
         if (whole >= 0)
             out->ids[out->count++] = whole;
         else
-            out->count += merge_short(v, piece, length, out->ids + out->count);
+            out->count += merge_short(v, out->ids + out->count,
+                                      first_symbols(v, piece, length, out->ids + out->count));
     } else if ((s = merge_long(v, b, piece, length, out, e))) {
         return s;
     }
@@ -280,4 +319,30 @@ wane_status bpe_encode(const vocab *v, bpe_scratch *b, const unsigned char *piec
         *word = (bpe_word){
             {key[0], key[1]}, (uint32_t)(before - b->base), (uint32_t)(out->count - before)};
     return WANE_OK;
+}
+
+/* Where the next word begins: a "▁" after another character. */
+static size_t next_word(const unsigned char *s, size_t length)
+{
+    static const char word[] = "\xe2\x96\x81";
+    for (size_t at = 1; at < length;) {
+        const unsigned char *found = memmem(s + at, length - at, word, 3);
+        if (!found) break;
+        at = (size_t)(found - s);
+        if (at < 3 || memcmp(found - 3, word, 3)) return at;
+        at += 3;
+    }
+    return length;
+}
+
+wane_status bpe_encode(const vocab *v, bpe_scratch *b, const unsigned char *piece, size_t length,
+                       wane_ids *out, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    if (!v->word_cuts) return encode_part(v, b, piece, length, out, e);
+    for (size_t at = 0, end; at < length && !s; at = end) {
+        end = at + next_word(piece + at, length - at);
+        s = encode_part(v, b, piece + at, end - at, out, e);
+    }
+    return s;
 }

@@ -27,7 +27,7 @@ typedef struct {
 void bpe_start(bpe_scratch *b, size_t length, size_t base);
 void bpe_end(bpe_scratch *b);
 
-/* Appends the ids of a piece (1 to 2^28 bytes) to out. */
+/* Appends the ids of a piece (well-formed text, 1 to 2^30 bytes) to out. */
 wane_status bpe_encode(const vocab *v, bpe_scratch *b, const unsigned char *piece, size_t length,
                        wane_ids *out, wane_err *e);
 

@@ -1,7 +1,8 @@
 /* load.c - a parsed tokenizer.json becomes a tokenizer.
  *
  * The file is what Hugging Face's tokenizers writes (version "1.0"): added_tokens, normalizer,
- * pre_tokenizer, model, post_processor, decoder. Each is read here but for the model (vocab.c).
+ * pre_tokenizer, model, post_processor, decoder. The model is vocab.c's, what texts go through on
+ * their way to it and back is steps.c's, and the rest is here.
  * "truncation" and "padding" are read past: Transformers sets both anew in every call.
  *
  * An added token's id has to be the one that the library would give it, which numbers them itself
@@ -11,26 +12,20 @@
 #include <string.h>
 
 #include "runtime/text/bpe.h"
-#include "runtime/text/text.h"
+#include "runtime/text/load.h"
 
 enum { NESTED = 8 }; /* a Sequence in a Sequence ... */
 
-typedef struct {
-    wane_tokenizer *t;
-    const vocab_source *from;
-    bool bytes_done; /* the pre-tokenizer has had its ByteLevel */
-    bool decoded;    /* the decoder too */
-} reader;
-
-static wane_status unknown(const reader *r, const char *component, const char *type)
+wane_status load_unknown(const reader *r, const char *component, const char *type,
+                         const char *known)
 {
     char shown[64];
-    return vocab_refuse(r->from, WANE_EUNSUPPORTED, "%s \"%s\" is not one that wane knows",
-                        component, wane_escape(shown, sizeof shown, type, strlen(type)));
+    return vocab_refuse(r->from, WANE_EUNSUPPORTED,
+                        "%s \"%s\" is not one that wane knows; it reads %s", component,
+                        wane_escape(shown, sizeof shown, type, strlen(type)), known);
 }
 
-/* The "type" of a component; NULL and an error where there is none. */
-static const char *type_of(const reader *r, const json_t *value, const char *component)
+const char *load_type(const reader *r, const json_t *value, const char *component)
 {
     const char *type = json_string_value(json_object_get(value, "type"));
     if (!type)
@@ -38,9 +33,8 @@ static const char *type_of(const reader *r, const json_t *value, const char *com
     return type;
 }
 
-/* A flag of a component; `otherwise` (0, 1) where it is absent, -1 makes that an error. */
-static wane_status flag(const reader *r, const json_t *value, const char *name, int otherwise,
-                        bool *out)
+wane_status load_flag(const reader *r, const json_t *value, const char *name, int otherwise,
+                      bool *out)
 {
     const json_t *item = json_object_get(value, name);
     if (!item && otherwise >= 0) {
@@ -54,8 +48,8 @@ static wane_status flag(const reader *r, const json_t *value, const char *name, 
     return WANE_OK;
 }
 
-static wane_status list_of(const reader *r, const json_t *value, const char *name, int depth,
-                           const json_t **out)
+wane_status load_list(const reader *r, const json_t *value, const char *name, int depth,
+                      const json_t **out)
 {
     *out = json_object_get(value, name);
     if (!json_is_array(*out))
@@ -63,113 +57,6 @@ static wane_status list_of(const reader *r, const json_t *value, const char *nam
     if (depth >= NESTED)
         return vocab_refuse(r->from, WANE_EUNSUPPORTED, "\"%s\" nested deeper than %d", name,
                             NESTED);
-    return WANE_OK;
-}
-
-static wane_status read_normalizer(reader *r, const json_t *value, int depth)
-{
-    const json_t *list, *item;
-    size_t i;
-    if (!value || json_is_null(value)) return WANE_OK;
-    const char *type = type_of(r, value, "normalizer");
-    if (!type) return WANE_EFORMAT;
-    if (!strcmp(type, "NFC")) {
-        r->t->nfc = true;
-        return WANE_OK;
-    }
-    if (strcmp(type, "Sequence")) return unknown(r, "normalizer", type);
-    wane_status s = list_of(r, value, "normalizers", depth, &list);
-    if (s) return s;
-    json_array_foreach(list, i, item) if ((s = read_normalizer(r, item, depth + 1))) return s;
-    return WANE_OK;
-}
-
-/* A step, all zero (which finds digits); NULL and an error where there are too many. */
-static split_step *new_step(reader *r)
-{
-    splitter *s = &r->t->split;
-    if (s->count < SPLIT_STEPS) return &s->steps[s->count++];
-    vocab_refuse(r->from, WANE_EUNSUPPORTED, "more than %d split steps", SPLIT_STEPS);
-    return NULL;
-}
-
-static wane_status read_split(reader *r, const json_t *value)
-{
-    static const char *const behaviors[] = {"Isolated", "Removed", "MergedWithPrevious",
-                                            "MergedWithNext", "Contiguous"};
-    const json_t *pattern = json_object_get(value, "pattern");
-    const json_t *regex = json_object_get(pattern, "Regex");
-    const json_t *text = regex ? regex : json_object_get(pattern, "String");
-    const char *behavior = json_string_value(json_object_get(value, "behavior"));
-    split_step *step = new_step(r);
-    if (!step) return WANE_EUNSUPPORTED;
-    wane_status s = flag(r, value, "invert", -1, &step->invert);
-    if (s) return s;
-    if (!json_is_string(text))
-        return vocab_refuse(r->from, WANE_EFORMAT,
-                            "a Split without a pattern {\"Regex\": \"...\"}");
-    if (!behavior)
-        return vocab_refuse(r->from, WANE_EFORMAT, "a Split whose \"behavior\" is not a string");
-    int found = -1;
-    for (int i = 0; i <= CONTIGUOUS; i++)
-        if (!strcmp(behavior, behaviors[i])) found = i;
-    if (found < 0) return unknown(r, "split behavior", behavior);
-    step->behavior = (split_behavior)found;
-    if (regex) step->rules = scan_find(json_string_value(regex));
-    if (step->rules) return WANE_OK;
-    s = wane_pattern_new(json_string_value(text), json_string_length(text), !regex, &step->pattern,
-                         r->from->e);
-    if (!s || !r->from->e) return s;
-    char why[sizeof r->from->e->message];
-    memcpy(why, r->from->e->message, sizeof why);
-    return vocab_refuse(r->from, s, "%s", why);
-}
-
-static wane_status read_pre_tokenizer(reader *r, const json_t *value, int depth)
-{
-    const json_t *list, *item;
-    size_t i;
-    bool unused;
-    const char *type = type_of(r, value, "pre_tokenizer");
-    if (!type) return WANE_EFORMAT;
-    if (!strcmp(type, "Sequence")) {
-        wane_status s = list_of(r, value, "pretokenizers", depth, &list);
-        if (s) return s;
-        json_array_foreach(list, i,
-                           item) if ((s = read_pre_tokenizer(r, item, depth + 1))) return s;
-        return WANE_OK;
-    }
-    if (r->bytes_done)
-        return vocab_refuse(r->from, WANE_EUNSUPPORTED, "a pre_tokenizer after ByteLevel");
-    if (!strcmp(type, "Split")) return read_split(r, value);
-    if (!strcmp(type, "Digits")) {
-        split_step *step = new_step(r);
-        if (!step) return WANE_EUNSUPPORTED;
-        return flag(r, value, "individual_digits", -1, &step->one_by_one);
-    }
-    if (strcmp(type, "ByteLevel")) return unknown(r, "pre_tokenizer", type);
-    r->bytes_done = true;
-    wane_status s = flag(r, value, "add_prefix_space", -1, &r->t->split.prefix_space);
-    if (!s) s = flag(r, value, "trim_offsets", -1, &unused);
-    return s ? s : flag(r, value, "use_regex", 1, &r->t->split.gpt2);
-}
-
-static wane_status read_decoder(reader *r, const json_t *value, int depth)
-{
-    const json_t *list, *item;
-    size_t i;
-    const char *type = type_of(r, value, "decoder");
-    if (!type) return WANE_EFORMAT;
-    if (!strcmp(type, "ByteLevel")) {
-        if (r->decoded)
-            return vocab_refuse(r->from, WANE_EUNSUPPORTED, "a decoder that is ByteLevel twice");
-        r->decoded = true;
-        return WANE_OK;
-    }
-    if (strcmp(type, "Sequence")) return unknown(r, "decoder", type);
-    wane_status s = list_of(r, value, "decoders", depth, &list);
-    if (s) return s;
-    json_array_foreach(list, i, item) if ((s = read_decoder(r, item, depth + 1))) return s;
     return WANE_OK;
 }
 
@@ -256,12 +143,14 @@ static wane_status read_post_processor(reader *r, const json_t *value, int depth
     const json_t *list, *item;
     size_t i;
     if (!value || json_is_null(value)) return WANE_OK;
-    const char *type = type_of(r, value, "post_processor");
+    const char *type = load_type(r, value, "post_processor");
     if (!type) return WANE_EFORMAT;
     if (!strcmp(type, "ByteLevel")) return WANE_OK; /* it trims offsets, which wane has none of */
     if (!strcmp(type, "TemplateProcessing")) return read_template(r, value);
-    if (strcmp(type, "Sequence")) return unknown(r, "post_processor", type);
-    wane_status s = list_of(r, value, "processors", depth, &list);
+    if (strcmp(type, "Sequence"))
+        return load_unknown(r, "post_processor", type,
+                            "TemplateProcessing, ByteLevel and Sequence");
+    wane_status s = load_list(r, value, "processors", depth, &list);
     if (s) return s;
     json_array_foreach(list, i, item) if ((s = read_post_processor(r, item, depth + 1))) return s;
     return WANE_OK;
@@ -287,19 +176,27 @@ static wane_status check_added(const reader *r, const json_t *item, size_t numbe
     return WANE_OK;
 }
 
-/* The text by which a token is found: its content, normalized where it asks for that. */
+/* The text by which a token is found: its content, normalized where it asks for that. As in the
+ * library decoding takes that text too; but a special token stays one, where the library would no
+ * longer know it by that text. */
 static wane_status put_found(reader *r, const char *content, size_t length, bool normalized,
                              added_token token)
 {
-    wane_buffer text = {0};
-    wane_status s = WANE_OK;
+    normal_scratch scratch = {0};
+    const unsigned char *text = (const unsigned char *)content;
+    char shown[96];
     added_set *set = normalized ? &r->t->normalized : &r->t->raw;
-    if (normalized && r->t->nfc)
-        s = wane_nfc((const unsigned char *)content, length, &text, r->from->e);
-    else
-        s = wane_buffer_add(&text, content, length, r->from->e);
-    if (!s) s = added_put(set, (char *)text.data, text.length, token, r->from->e);
-    free(text.data);
+    size_t n = length;
+    wane_status s = WANE_OK;
+    if (normalized) s = normalizer_run(&r->t->normal, &scratch, &text, &n, r->from->e);
+    if (!s && !n)
+        s = vocab_refuse(r->from, WANE_EFORMAT, "added token \"%s\" is nothing once normalized",
+                         wane_escape(shown, sizeof shown, content, length));
+    if (!s) s = added_put(set, (const char *)text, n, token, r->from->e);
+    if (!s && r->t->words.decoder && (n != length || memcmp(text, content, length)))
+        s = vocab_respell(&r->t->words, token.id, text, n, r->from->e);
+    free(scratch.now.data);
+    free(scratch.next.data);
     return s;
 }
 
@@ -315,7 +212,7 @@ static wane_status add_token(reader *r, const json_t *item, int32_t *next)
     char shown[96], other[96];
     bool special;
     wane_escape(shown, sizeof shown, text, length);
-    wane_status s = flag(r, item, "special", -1, &special);
+    wane_status s = load_flag(r, item, "special", -1, &special);
     if (s) return s;
     if (known >= 0 && v->tokens[known].flags & TOKEN_ADDED)
         return vocab_refuse(r->from, WANE_EFORMAT, "added token \"%s\" is there twice", shown);
@@ -345,11 +242,11 @@ static wane_status find_tokens(reader *r, const json_t *list, bool special)
         const json_t *content = json_object_get(item, "content");
         added_token token = {.id = (int32_t)json_integer_value(json_object_get(item, "id"))};
         bool normalized;
-        wane_status s = flag(r, item, "special", -1, &token.special);
-        if (!s) s = flag(r, item, "single_word", -1, &token.single_word);
-        if (!s) s = flag(r, item, "lstrip", -1, &token.lstrip);
-        if (!s) s = flag(r, item, "rstrip", -1, &token.rstrip);
-        if (!s) s = flag(r, item, "normalized", -1, &normalized);
+        wane_status s = load_flag(r, item, "special", -1, &token.special);
+        if (!s) s = load_flag(r, item, "single_word", -1, &token.single_word);
+        if (!s) s = load_flag(r, item, "lstrip", -1, &token.lstrip);
+        if (!s) s = load_flag(r, item, "rstrip", -1, &token.rstrip);
+        if (!s) s = load_flag(r, item, "normalized", -1, &normalized);
         if (!s && token.special == special)
             s = put_found(r, json_string_value(content), json_string_length(content), normalized,
                           token);
@@ -402,23 +299,13 @@ wane_status tokenizer_read(wane_tokenizer *t, const json_t *root, const vocab_li
 {
     reader r = {.t = t, .from = from};
     const json_t *version = json_object_get(root, "version");
-    const json_t *splits = json_object_get(root, "pre_tokenizer");
-    const json_t *decoder = json_object_get(root, "decoder");
     if (!json_is_object(root)) return vocab_refuse(from, WANE_EFORMAT, "not a JSON object");
     if (version && !(json_is_string(version) && !strcmp(json_string_value(version), "1.0")))
         return vocab_refuse(from, WANE_EUNSUPPORTED,
                             "a tokenizer file of another version than 1.0");
     added_start(&t->raw);
     added_start(&t->normalized);
-    wane_status s = read_normalizer(&r, json_object_get(root, "normalizer"), 0);
-    if (!s && splits && !json_is_null(splits)) s = read_pre_tokenizer(&r, splits, 0);
-    if (!s && decoder && !json_is_null(decoder)) s = read_decoder(&r, decoder, 0);
+    wane_status s = load_steps(&r, root);
     if (!s) s = read_vocabulary(&r, root, lists);
-    if (!s && !r.bytes_done)
-        s = vocab_refuse(from, WANE_EUNSUPPORTED,
-                         "no ByteLevel pre_tokenizer; wane reads byte-level BPE only");
-    if (!s && !r.decoded)
-        s = vocab_refuse(from, WANE_EUNSUPPORTED,
-                         "no ByteLevel decoder; wane reads byte-level BPE only");
     return s ? s : read_post_processor(&r, json_object_get(root, "post_processor"), 0);
 }

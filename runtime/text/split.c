@@ -2,15 +2,19 @@
  *
  * As in Hugging Face's tokenizers, a step sees each piece as a text of its own (what a pattern
  * looks at ends with the piece), and ByteLevel's prefix space goes before every piece that does not
- * start with a space, not only before the first. */
+ * start with a space, not only before the first. Metaspace's goes before such pieces too, or only
+ * before the one that a whole text begins with, or before none. */
 #include "runtime/text/split.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/text/normal.h"
+
 typedef struct {
     const splitter *s;
     const unsigned char *text; /* the whole, for offsets */
+    bool first;
     split_sink sink;
     void *context;
     wane_buffer spaced;
@@ -138,9 +142,32 @@ static wane_status cut_bytes(cutter *c, const unsigned char *s, size_t length)
     return status;
 }
 
+static wane_status cut_spaces(cutter *c, const unsigned char *s, size_t length)
+{
+    const char *mark = c->s->spaces;
+    size_t n = strlen(mark);
+    bool prefix = *s != ' ' && (length < n || memcmp(s, mark, n)) &&
+                  (c->s->prefix == PREFIX_ALWAYS ||
+                   (c->s->prefix == PREFIX_FIRST && c->first && s == c->text));
+    c->spaced.length = 0;
+    wane_status status = prefix ? wane_buffer_add(&c->spaced, mark, n, c->e) : WANE_OK;
+    if (!status) status = normal_replace(s, length, " ", 1, mark, n, &c->spaced, c->e);
+    if (status) return status;
+    s = c->spaced.data;
+    length = c->spaced.length;
+    if (!c->s->words) return c->sink(c->context, s, length, c->e);
+    for (size_t at = 0, end; at < length && !status; at = end) {
+        const unsigned char *next = memmem(s + at + 1, length - at - 1, mark, n);
+        end = next ? (size_t)(next - s) : length;
+        status = c->sink(c->context, s + at, end - at, c->e);
+    }
+    return status;
+}
+
 static wane_status cut(cutter *c, int at, const unsigned char *s, size_t length)
 {
-    if (at == c->s->count) return cut_bytes(c, s, length);
+    if (at == c->s->count)
+        return *c->s->spaces ? cut_spaces(c, s, length) : cut_bytes(c, s, length);
     joiner j = {.c = c, .next = at + 1, .step = &c->s->steps[at], .s = s};
     wane_status status = j.step->rules     ? cut_scan(&j, length)
                          : j.step->pattern ? cut_pattern(&j, length)
@@ -148,10 +175,10 @@ static wane_status cut(cutter *c, int at, const unsigned char *s, size_t length)
     return status ? status : flush(&j);
 }
 
-wane_status splitter_run(const splitter *s, const unsigned char *text, size_t length,
+wane_status splitter_run(const splitter *s, const unsigned char *text, size_t length, bool first,
                          split_sink sink, void *context, wane_err *e)
 {
-    cutter c = {.s = s, .text = text, .sink = sink, .context = context, .e = e};
+    cutter c = {.s = s, .text = text, .first = first, .sink = sink, .context = context, .e = e};
     wane_status status = length ? cut(&c, 0, text, length) : WANE_OK;
     free(c.spaced.data);
     return status;

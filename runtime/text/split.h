@@ -25,10 +25,17 @@ typedef struct {
 
 enum { SPLIT_STEPS = 16 };
 
-/* Steps cut one after another, each what the one before it left; ByteLevel comes last. */
+/* Whether Metaspace sets its character before a piece that does not start with it. */
+typedef enum { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS } split_prefix;
+
+/* Steps cut one after another, each what the one before it left; ByteLevel or Metaspace comes last.
+ */
 typedef struct {
     split_step steps[SPLIT_STEPS];
     int count;
+    char spaces[5]; /* Metaspace's character, which stands for spaces, as UTF-8; "": no Metaspace */
+    split_prefix prefix;
+    bool words;        /* Metaspace's split: before each of these characters */
     bool prefix_space; /* ByteLevel's add_prefix_space: on every piece that the steps left */
     bool gpt2;         /* ByteLevel's use_regex */
 } splitter;
@@ -39,8 +46,8 @@ void splitter_clear(splitter *s);
 typedef wane_status (*split_sink)(void *context, const unsigned char *piece, size_t length,
                                   wane_err *e);
 
-/* Cuts well-formed text. An error's offset is in `text`. */
-wane_status splitter_run(const splitter *s, const unsigned char *text, size_t length,
+/* Cuts well-formed text; first: nothing was before it. An error's offset is in `text`. */
+wane_status splitter_run(const splitter *s, const unsigned char *text, size_t length, bool first,
                          split_sink sink, void *context, wane_err *e);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 
 #include "runtime/text/added.h"
+#include "runtime/text/decode.h"
+#include "runtime/text/normal.h"
 #include "runtime/text/split.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/vocab.h"
@@ -13,8 +15,9 @@ struct wane_tokenizer {
     atomic_int refs;
     vocab words;
     added_set raw, normalized; /* added tokens found before and after normalization */
-    bool nfc;
+    normalizer normal;
     splitter split;
+    decoder decode;         /* used where words.decoder points to it */
     wane_ids before, after; /* what the template puts around a text */
 };
 

@@ -24,7 +24,9 @@ static void clear(wane_tokenizer *t)
     vocab_clear(&t->words);
     added_clear(&t->raw);
     added_clear(&t->normalized);
+    normalizer_clear(&t->normal);
     splitter_clear(&t->split);
+    decoder_clear(&t->decode);
     wane_ids_free(&t->before);
     wane_ids_free(&t->after);
     free(t);
@@ -121,7 +123,7 @@ void wane_ids_free(wane_ids *ids)
 typedef struct {
     const wane_tokenizer *t;
     bpe_scratch scratch;
-    wane_buffer normal; /* a stretch after NFC */
+    normal_scratch normal;
     wane_ids *out;
     bool plain;
     wane_err *e;
@@ -141,23 +143,18 @@ static wane_status put_id(encoder *n, int32_t id)
     return s;
 }
 
-/* Text without added tokens of the first kind. */
-static wane_status encode_stretch(encoder *n, const unsigned char *s, size_t length)
+/* Text without added tokens of the first kind; first: the whole text begins with it. */
+static wane_status encode_stretch(encoder *n, const unsigned char *s, size_t length, bool first)
 {
-    wane_status status = WANE_OK;
     int32_t id;
     size_t start, end;
-    if (n->t->nfc && wane_nfc_needed(s, length)) {
-        n->normal.length = 0;
-        if ((status = wane_nfc(s, length, &n->normal, n->e))) return status;
-        s = n->normal.data;
-        length = n->normal.length;
-    }
+    wane_status status = normalizer_run(&n->t->normal, &n->normal, &s, &length, n->e);
+    if (status) return status;
     added_walk w = added_begin(&n->t->normalized, s, length, n->plain);
     while (!status && added_next(&w, &id, &start, &end))
-        status = id >= 0
-                     ? put_id(n, id)
-                     : splitter_run(&n->t->split, s + start, end - start, encode_piece, n, n->e);
+        status = id >= 0 ? put_id(n, id)
+                         : splitter_run(&n->t->split, s + start, end - start, first && !start,
+                                        encode_piece, n, n->e);
     if (status && n->e && n->e->offset >= 0) n->e->offset += (int64_t)start;
     return status;
 }
@@ -169,7 +166,7 @@ static wane_status encode_text(encoder *n, const unsigned char *s, size_t length
     size_t start, end;
     added_walk w = added_begin(&n->t->raw, s, length, n->plain);
     while (!status && added_next(&w, &id, &start, &end))
-        status = id >= 0 ? put_id(n, id) : encode_stretch(n, s + start, end - start);
+        status = id >= 0 ? put_id(n, id) : encode_stretch(n, s + start, end - start, !start);
     if (status && n->e && n->e->offset >= 0) n->e->offset += (int64_t)start;
     return status;
 }
@@ -203,26 +200,45 @@ wane_status wane_tokenizer_encode(const wane_tokenizer *t, const char *text, siz
     if (!status && flags & WANE_ADD_SPECIAL) status = put_all(&n, &t->after);
 done:
     bpe_end(&n.scratch);
-    free(n.normal.data);
+    free(n.normal.now.data);
+    free(n.normal.next.data);
     free(repaired.data);
     if (status) out->count = before;
     return status;
 }
 
+/* The tokens of ids side by side in list, as they are spelled or as the bytes they stand for. */
+static wane_status gather(const wane_tokenizer *t, const int32_t *ids, size_t count,
+                          bool skip_special, decode_list *list, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    for (size_t i = 0; i < count && !s; i++) {
+        size_t n;
+        if (ids[i] < 0)
+            return wane_fail(e, WANE_EARG, "token id %d at position %zu", (int)ids[i], i);
+        if (skip_special && wane_tokenizer_is_special(t, ids[i])) continue;
+        const char *token = wane_tokenizer_bytes(t, ids[i], &n);
+        if (!token) continue;
+        if (t->words.decoder) {
+            token = vocab_spelled(&t->words, ids[i], &n);
+            s = decode_list_add(list, token, n, e);
+        } else {
+            s = wane_buffer_add(&list->text, token, n, e);
+        }
+    }
+    return s;
+}
+
 wane_status wane_tokenizer_decode(const wane_tokenizer *t, const int32_t *ids, size_t count,
                                   bool skip_special, char **text, size_t *length, wane_err *e)
 {
-    wane_buffer bytes = {0}, repaired = {0};
-    wane_status s = WANE_OK;
+    decode_list list = {0};
     *text = NULL;
     *length = 0;
-    for (size_t i = 0; i < count && !s; i++) {
-        size_t n;
-        if (ids[i] < 0) s = wane_fail(e, WANE_EARG, "token id %d at position %zu", (int)ids[i], i);
-        const char *token = wane_tokenizer_bytes(t, ids[i], &n);
-        if (s || !token || (skip_special && wane_tokenizer_is_special(t, ids[i]))) continue;
-        s = wane_buffer_add(&bytes, token, n, e);
-    }
+    wane_status s = gather(t, ids, count, skip_special, &list, e);
+    if (!s && t->words.decoder) s = decoder_run(t->words.decoder, &list, e);
+    wane_buffer bytes = list.text, repaired = {0};
+    free(list.ends);
     if (!s && !wane_utf8_valid(bytes.data, bytes.length)) {
         s = wane_utf8_repair(bytes.data, bytes.length, &repaired, e);
         free(bytes.data);

@@ -7,9 +7,11 @@
  *     wane_ids_free(&ids);
  *     wane_tokenizer_release(t);
  *
- * A tokenizer is read from tokenizer.json: byte-level BPE with everything around it (NFC, split
- * patterns, added tokens, templates). A component that wane does not know is WANE_EUNSUPPORTED and
- * named; a file that contradicts itself is WANE_EFORMAT. Nothing is skipped in silence.
+ * A tokenizer is read from tokenizer.json: BPE over bytes (GPT-2, Qwen, Llama 3) or over characters
+ * with bytes behind them (SentencePiece's kind: Llama 2, Mistral), with everything around it:
+ * normalizers, split patterns, added tokens, templates, decoders. A component that wane does not
+ * know is WANE_EUNSUPPORTED and named; a file that contradicts itself is WANE_EFORMAT. Nothing is
+ * skipped in silence.
  *
  * It does not change after loading: any number of threads may use one at once. */
 #ifndef WANE_TOKENIZER_H
@@ -63,7 +65,8 @@ int32_t wane_tokenizer_find(const wane_tokenizer *t, const char *content);
 bool wane_tokenizer_is_special(const wane_tokenizer *t, int32_t id);
 
 /* The content as the file spells it, and the bytes that the token stands for in decoded text (not
- * always whole characters). Borrowed from t, not 0-terminated; NULL for ids that no token has. */
+ * always whole characters; in a file of SentencePiece's kind with the space that decode takes from
+ * the start of a text). Borrowed from t, not 0-terminated; NULL for ids that no token has. */
 const char *wane_tokenizer_token(const wane_tokenizer *t, int32_t id, size_t *length);
 const char *wane_tokenizer_bytes(const wane_tokenizer *t, int32_t id, size_t *length);
 

@@ -1,10 +1,14 @@
 /* vocab.c - the model of a tokenizer.json: {"type": "BPE", "vocab": {...}, "merges": [...]}.
  *
- * Contents spell bytes as characters, after GPT-2's table (encoder.py, bytes_to_unicode): the bytes
- * that are visible in Latin-1 stand for themselves, the other 68 are U+0100 and on, in order. All
- * 256 have to be tokens, so that every text can be encoded; unk_token, fuse_unk and byte_fallback
- * then have nothing to do and are read past. A token with other characters decodes to its own
- * UTF-8.
+ * Byte-level contents spell bytes as characters, after GPT-2's table (encoder.py,
+ * bytes_to_unicode): the bytes that are visible in Latin-1 stand for themselves, the other 68 are
+ * U+0100 and on, in order. All 256 have to be tokens, so that every text can be encoded; unk_token,
+ * fuse_unk and byte_fallback then have nothing to do and are read past. A token with other
+ * characters decodes to its own UTF-8.
+ *
+ * Contents of SentencePiece's kind are text. There a character that is no token is its bytes, as
+ * "<0x0A>", where byte_fallback is set and all of them are tokens, and else the unk_token. A file
+ * that has neither for some character is refused: the library would leave the character out.
  *
  * Merges are "a b" or ["a", "b"]; the n-th has rank n, and of two that are alike the later counts,
  * as in Hugging Face's tokenizers. */
@@ -89,6 +93,12 @@ int32_t vocab_find(const vocab *v, const char *content, size_t length)
     return find_hashed(v, hash(v, content, length), content, length);
 }
 
+int32_t vocab_find_text(const vocab *v, const unsigned char *text, size_t length)
+{
+    int32_t id = vocab_find(v, (const char *)text, length);
+    return id >= 0 && v->tokens[id].flags & TOKEN_MODEL ? id : -1;
+}
+
 int32_t vocab_find_bytes(const vocab *v, const unsigned char *bytes, size_t length)
 {
     if (length > v->longest) return -1;
@@ -125,6 +135,61 @@ static void put_slot(int32_t *table, uint32_t mask, uint64_t h, int32_t id)
     table[i & mask] = id;
 }
 
+/* Stores the bytes of a token by the decoder, unless they are the text, which lies in the pool. */
+static wane_status store_text(vocab *v, vocab_token *t, uint32_t at, size_t length, wane_err *e)
+{
+    const unsigned char *text = v->pool.data + at, *bytes = text;
+    size_t n = length;
+    wane_status s = decoder_token(v->decoder, v->scratch, &bytes, &n, e);
+    if (s) return s;
+    t->bytes = at;
+    t->bytes_length = (uint32_t)n;
+    if (n == length && (!n || !memcmp(bytes, text, n))) return WANE_OK;
+    t->bytes = (uint32_t)v->pool.length;
+    s = wane_buffer_add(&v->pool, bytes, n, e);
+    return !s && v->pool.length > UINT32_MAX ? no_memory(e) : s;
+}
+
+wane_status vocab_respell(vocab *v, int32_t id, const unsigned char *text, size_t length,
+                          wane_err *e)
+{
+    uint32_t at = (uint32_t)v->pool.length;
+    vocab_spelling *more = realloc(v->spellings, (v->n_spellings + 1) * sizeof *v->spellings);
+    if (!more) return no_memory(e);
+    v->spellings = more;
+    wane_status s = wane_buffer_add(&v->pool, text, length, e);
+    if (!s && v->pool.length > UINT32_MAX) s = no_memory(e);
+    if (s) return s;
+    v->spellings[v->n_spellings++] = (vocab_spelling){id, at, (uint32_t)length};
+    v->tokens[id].flags |= TOKEN_RESPELLED;
+    return store_text(v, &v->tokens[id], at, length, e);
+}
+
+const char *vocab_spelled(const vocab *v, int32_t id, size_t *length)
+{
+    const vocab_token *t = &v->tokens[id];
+    const char *pool = (const char *)v->pool.data;
+    *length = t->content_length;
+    if (!(t->flags & TOKEN_RESPELLED)) return pool + t->content;
+    size_t i = 0;
+    while (v->spellings[i].id != id) i++;
+    *length = v->spellings[i].length;
+    return pool + v->spellings[i].text;
+}
+
+/* What a byte-level content stands for: bytes to `to`, which has room for `length`, and how many;
+ * -1 where not every character stands for a byte. */
+static int spelled_bytes(const unsigned char *p, size_t length, unsigned char *to)
+{
+    int n = 0;
+    for (size_t i = 0, next; i < length; i = next) {
+        int byte = byte_of(unicode_step(p, i, &next));
+        if (byte < 0) return -1;
+        to[n++] = (unsigned char)byte;
+    }
+    return n;
+}
+
 /* Stores content, whose hash is h, and bytes; *alphabet says whether every character stands for a
  * byte. */
 static wane_status store(vocab *v, const char *content, size_t length, uint64_t h, int32_t id,
@@ -136,24 +201,21 @@ static wane_status store(vocab *v, const char *content, size_t length, uint64_t 
     if (s) return s;
     if (v->pool.length + 2 * length > UINT32_MAX) return no_memory(e);
     unsigned char *to = v->pool.data + v->pool.length;
-    t->content = (uint32_t)v->pool.length;
+    t->content = t->bytes = (uint32_t)v->pool.length;
     t->content_length = (uint16_t)length;
+    t->bytes_length = (uint32_t)length;
     t->flags = TOKEN_PRESENT;
     memcpy(to, p, length);
-
-    size_t n = 0;
-    *alphabet = true;
-    for (size_t i = 0, next; i < length && *alphabet; i = next) {
-        int byte = byte_of(unicode_step(p, i, &next));
-        *alphabet = byte >= 0;
-        if (*alphabet) to[length + n++] = (unsigned char)byte;
+    int n = v->decoder ? -1 : spelled_bytes(p, length, to + length);
+    *alphabet = n >= 0;
+    v->pool.length += length;
+    if (n >= 0 && ((size_t)n != length || memcmp(to, to + length, length))) {
+        t->bytes += (uint32_t)length;
+        t->bytes_length = (uint32_t)n;
+        v->pool.length += (size_t)n;
     }
-    bool same = !*alphabet || (n == length && !memcmp(to, to + length, n));
-    t->bytes = same ? t->content : t->content + (uint32_t)length;
-    t->bytes_length = (uint32_t)(same ? length : n);
-    v->pool.length += same ? length : length + n;
-    if (put_content(v, id, h)) return WANE_OK;
-    return wane_fail(e, WANE_EFORMAT, "a token is there twice");
+    if (!put_content(v, id, h)) return wane_fail(e, WANE_EFORMAT, "a token is there twice");
+    return v->decoder ? store_text(v, t, t->content, length, e) : WANE_OK;
 }
 
 wane_status vocab_add(vocab *v, const char *content, size_t length, int32_t id, wane_err *e)
@@ -182,6 +244,7 @@ static wane_status check_entry(const char *content, size_t length, const json_t 
 wane_status vocab_check(const json_t *model, const vocab_source *from)
 {
     static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    static const char *const flags[] = {"ignore_merges", "byte_fallback", "fuse_unk"};
     const json_t *type = json_object_get(model, "type");
     char shown[64];
     if (!json_is_object(model)) return vocab_refuse(from, WANE_EFORMAT, "no \"model\" object");
@@ -189,21 +252,26 @@ wane_status vocab_check(const json_t *model, const vocab_source *from)
         return vocab_refuse(from, WANE_EFORMAT, "the model's \"type\" is not a string");
     if (type && strcmp(json_string_value(type), "BPE"))
         return vocab_refuse(
-            from, WANE_EUNSUPPORTED, "model type \"%s\"; wane reads byte-level BPE only",
+            from, WANE_EUNSUPPORTED, "model type \"%s\"; wane reads BPE only",
             wane_escape(shown, sizeof shown, json_string_value(type), json_string_length(type)));
     for (int i = 0; i < 2; i++) {
         const json_t *value = json_object_get(model, affix[i]);
         if (value && !json_is_null(value) && !(json_is_string(value) && !json_string_length(value)))
             return vocab_refuse(from, WANE_EUNSUPPORTED,
-                                "the model has a %s; byte-level BPE has none", affix[i]);
+                                "the model has a %s; wane reads BPE without one", affix[i]);
     }
     const json_t *dropout = json_object_get(model, "dropout");
     if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0.0)
         return vocab_refuse(from, WANE_EUNSUPPORTED,
                             "the model has a dropout: it would give other tokens each time");
-    const json_t *ignore = json_object_get(model, "ignore_merges");
-    if (ignore && !json_is_boolean(ignore) && !json_is_null(ignore))
-        return vocab_refuse(from, WANE_EFORMAT, "the model's ignore_merges is not a boolean");
+    for (int i = 0; i < 3; i++) {
+        const json_t *value = json_object_get(model, flags[i]);
+        if (value && !json_is_boolean(value) && !json_is_null(value))
+            return vocab_refuse(from, WANE_EFORMAT, "the model's %s is not a boolean", flags[i]);
+    }
+    const json_t *unknown = json_object_get(model, "unk_token");
+    if (unknown && !json_is_string(unknown) && !json_is_null(unknown))
+        return vocab_refuse(from, WANE_EFORMAT, "the model's unk_token is not a string");
     if (!json_is_object(json_object_get(model, "vocab")))
         return vocab_refuse(from, WANE_EFORMAT, "the model has no \"vocab\" object");
     if (!json_is_array(json_object_get(model, "merges")))
@@ -231,7 +299,6 @@ static wane_status load_tokens(vocab *v, const vocab_lists *lists, const vocab_s
 {
     bool alphabet;
     uint64_t h[AHEAD];
-    for (int i = 0; i < 256; i++) v->byte_id[i] = -1;
     for (size_t i = 0; i < AHEAD && i < lists->n_entries; i++)
         h[i] = hash_entry(v, &lists->entries[i]);
     for (size_t i = 0; i < lists->n_entries; i++) {
@@ -250,6 +317,7 @@ static wane_status load_tokens(vocab *v, const vocab_lists *lists, const vocab_s
         }
         wane_status s = store(v, content, length, own, id, &alphabet, from->e);
         if (s) return s;
+        t->flags |= TOKEN_MODEL;
         if (!alphabet) continue;
         if (t->bytes_length > v->longest) v->longest = t->bytes_length;
         if (t->bytes_length == 1) v->byte_id[v->pool.data[t->bytes]] = id;
@@ -257,12 +325,68 @@ static wane_status load_tokens(vocab *v, const vocab_lists *lists, const vocab_s
             put_slot(v->by_bytes, v->bytes_mask, hash(v, v->pool.data + t->bytes, t->bytes_length),
                      id);
     }
-    for (int i = 0; i < 256; i++)
+    for (int i = 0; i < 256 && !v->decoder; i++)
         if (v->byte_id[i] < 0)
             return vocab_refuse(from, WANE_EFORMAT,
                                 "no token for byte 0x%02x; byte-level BPE needs all 256",
                                 (unsigned)i);
     return WANE_OK;
+}
+
+/* What becomes of characters that are no tokens, where contents are text. */
+static wane_status load_fallback(vocab *v, const json_t *model, const vocab_source *from)
+{
+    const json_t *unknown = json_object_get(model, "unk_token");
+    const char *name = json_string_value(unknown);
+    char shown[96];
+    int missing = -1;
+    v->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
+    v->fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
+    for (int i = 255; i >= 0; i--) {
+        char content[8];
+        snprintf(content, sizeof content, "<0x%02X>", (unsigned)i);
+        v->byte_id[i] = vocab_find(v, content, 6);
+        if (v->byte_id[i] < 0) missing = i;
+    }
+    if (name && (v->unknown = vocab_find(v, name, json_string_length(unknown))) < 0)
+        return vocab_refuse(from, WANE_EFORMAT, "the unk_token \"%s\" is not in the vocabulary",
+                            wane_escape(shown, sizeof shown, name, json_string_length(unknown)));
+    if (v->unknown >= 0) return WANE_OK;
+    if (!v->byte_fallback)
+        return vocab_refuse(from, WANE_EUNSUPPORTED,
+                            "neither an unk_token nor byte_fallback: characters without a token "
+                            "would be left out; name a token in the model's unk_token");
+    if (missing >= 0)
+        return vocab_refuse(from, WANE_EFORMAT,
+                            "byte_fallback without a token <0x%02X> and without an unk_token: "
+                            "characters would be left out",
+                            (unsigned)missing);
+    return WANE_OK;
+}
+
+static const char WORD[] = "\xe2\x96\x81"; /* U+2581, SentencePiece's space */
+
+static bool begins_word(const char *s, size_t length)
+{
+    return length >= 3 && !memcmp(s, WORD, 3);
+}
+
+/* Whether a merge joins a "▁" to another character before it. */
+static bool joins_words(const vocab_halves *m)
+{
+    return begins_word(m->half[1], m->length[1]) &&
+           !(m->length[0] >= 3 && begins_word(m->half[0] + m->length[0] - 3, 3));
+}
+
+/* Before any merge is there. Characters begin as themselves, as bytes or as the unk_token; the
+ * place before a "▁" is looked at from both sides. */
+static bool may_cut_words(const vocab *v)
+{
+    if (!v->decoder || v->ignore_merges || vocab_find_text(v, (const void *)WORD, 3) < 0)
+        return false;
+    const vocab_token *t = v->unknown < 0 ? NULL : &v->tokens[v->unknown];
+    const char *content = t ? (const char *)v->pool.data + t->content : NULL;
+    return !t || t->content_length < 3 || !begins_word(content + t->content_length - 3, 3);
 }
 
 /* Whether token `id` is the two halves. */
@@ -351,6 +475,7 @@ static wane_status load_block(vocab *v, const vocab_halves *m, size_t n, size_t 
         if (id[i][0] < 0 || id[i][1] < 0 || id[i][2] < 0 || !m[i].length[0] || !m[i].length[1])
             return refuse_merge(&m[i], first + i, id[i], from);
         *before = id[i][2];
+        if (v->word_cuts && joins_words(&m[i])) v->word_cuts = false;
         __builtin_prefetch(&v->merges[vocab_mix(pair_of(id[i]) ^ v->seed) & v->merge_mask], 1);
     }
     for (size_t i = 0; i < n; i++) put_merge(v, id[i], first + i);
@@ -392,10 +517,14 @@ wane_status vocab_load(vocab *v, const json_t *model, const vocab_lists *lists, 
     if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) v->seed = 1;
     v->tokens = calloc((size_t)v->size + 1, sizeof *v->tokens);
     v->by_content = new_slots(count + added, &v->content_mask);
-    if (v->ignore_merges) v->by_bytes = new_slots(count, &v->bytes_mask);
-    if (!v->tokens || !v->by_content || (v->ignore_merges && !v->by_bytes))
-        return no_memory(from->e);
+    bool by_bytes = v->ignore_merges && !v->decoder;
+    if (by_bytes) v->by_bytes = new_slots(count, &v->bytes_mask);
+    if (!v->tokens || !v->by_content || (by_bytes && !v->by_bytes)) return no_memory(from->e);
+    for (int i = 0; i < 256; i++) v->byte_id[i] = -1;
+    v->unknown = -1;
     wane_status s = load_tokens(v, lists, from);
+    if (!s && v->decoder) s = load_fallback(v, model, from);
+    v->word_cuts = !s && may_cut_words(v);
     return s ? s : load_merges(v, lists, from);
 }
 
@@ -406,5 +535,8 @@ void vocab_clear(vocab *v)
     free(v->by_content);
     free(v->by_bytes);
     free(v->merges);
+    free(v->scratch[0].data);
+    free(v->scratch[1].data);
+    free(v->spellings);
     memset(v, 0, sizeof *v);
 }

@@ -227,6 +227,51 @@ static void huge(void **state)
     wane_tokenizer_release(t);
 }
 
+/* The same for a file whose contents are text: without a pre-tokenizer all of it is one piece. */
+static void huge_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *unit;
+        size_t times, count;
+        uint64_t hash;
+    } row[] = {
+        {"a", 1000000, 1000000, 0x369c2c43a37251bf},
+        {" ", 1000000, 250001, 0xcc96acd09fbcdfe8},
+        {"the ", 500000, 500001, 0xeddfe4f89a62e4e8},
+        {"\U0001f642", 300000, 1200001, 0xe4d5059f46507328},
+        {"\u0301", 500000, 1000001, 0x50e8bc85fbffe28},
+        {"\n", 1000000, 1000001, 0x90195e6d0a56028},
+        {"\u6708\u4eae", 200000, 200001, 0x2e25f077ddd299e8},
+        {"\u2581a\u2581 ", 200000, 400001, 0x884549bb38eed3e8},
+    };
+    wane_tokenizer *t;
+    wane_err e;
+    assert_int_equal(wane_tokenizer_load(test_tree("tests/reference/mistral"), &t, &e), WANE_OK);
+    char *text = malloc(4000000);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        size_t unit = strlen(row[i].unit), length = unit * row[i].times;
+        wane_ids ids = {0};
+        for (size_t j = 0; j < length; j += unit) memcpy(text + j, row[i].unit, unit);
+        clock_t start = clock();
+        assert_int_equal(wane_tokenizer_encode(t, text, length, 0, &ids, &e), WANE_OK);
+        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        assert_int_equal(ids.count, row[i].count);
+        uint64_t hash = 0xcbf29ce484222325u;
+        for (size_t j = 0; j < ids.count; j++)
+            hash = (hash ^ (uint64_t)ids.ids[j]) * 0x100000001b3u;
+        assert_true(hash == row[i].hash);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        assert_true(seconds < 3); /* quadratic would be minutes */
+#else
+        (void)seconds;
+#endif
+        wane_ids_free(&ids);
+    }
+    free(text);
+    wane_tokenizer_release(t);
+}
+
 static void normalizing(void **state)
 {
     (void)state;
@@ -364,17 +409,13 @@ static void threads(void **state)
     wane_tokenizer_release(t);
 }
 
-/* Each allocation of parse, encode and decode fails once; nothing is left behind or half done. */
-static void no_memory(void **state)
+static void fail_each(const char *path)
 {
-    (void)state;
     char *json;
     size_t length;
     wane_err e;
     wane_tokenizer *t = NULL;
-    assert_int_equal(wane_file_read_all(test_tree("examples/models/lune-1m/tokenizer.json"),
-                                        1 << 20, &json, &length, &e),
-                     WANE_OK);
+    assert_int_equal(wane_file_read_all(test_tree(path), 1 << 20, &json, &length, &e), WANE_OK);
     /* thousands of steps, all alike but for the first and the last: a sparser walk in the middle */
     for (long n = 0;; n += n < 60 ? 1 : 1 + n / 16) {
         test_malloc_fail_after(n);
@@ -429,11 +470,19 @@ static void no_memory(void **state)
     wane_tokenizer_release(t);
 }
 
+/* Each allocation of parse, encode and decode fails once; nothing is left behind or half done. */
+static void no_memory(void **state)
+{
+    (void)state;
+    fail_each("examples/models/lune-1m/tokenizer.json");
+    fail_each("tests/reference/mistral/tokenizer.json");
+}
+
 int test_tokenizer(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(merging),  cmocka_unit_test(repeating),
-                                       cmocka_unit_test(huge),     cmocka_unit_test(normalizing),
-                                       cmocka_unit_test(scanning), cmocka_unit_test(limits),
-                                       cmocka_unit_test(threads),  cmocka_unit_test(no_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merging),   cmocka_unit_test(repeating),   cmocka_unit_test(huge),
+        cmocka_unit_test(huge_text), cmocka_unit_test(normalizing), cmocka_unit_test(scanning),
+        cmocka_unit_test(limits),    cmocka_unit_test(threads),     cmocka_unit_test(no_memory)};
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
