@@ -47,11 +47,12 @@ settle() {
 }
 
 # build NAME FOLDER CMAKE-OPTION...: one test that passes where all compiles without a warning
+# (WANE_TESTS by name: quickstart.sh builds in the same folder without the tests)
 build() {
   local name=$1 folder=$2 log=build/test-$1.log
   shift 2
   began=$SECONDS
-  if cmake -S . -B "$folder" -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=ON "$@" >"$log" 2>&1 &&
+  if cmake -S . -B "$folder" -G Ninja -DWANE_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON "$@" >"$log" 2>&1 &&
     ninja -C "$folder" >>"$log" 2>&1; then
     count "$name" 1 0
   else
