@@ -4,7 +4,7 @@ local wane = require "wane"
 
 local o = wane.options.arguments("compare.lua", {
   { name = "model", kind = "string", default = "examples/models/lune-1m", doc = "folder or hub id" },
-  { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+  { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
   { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   { name = "bits", kind = "one of", choices = { 2, 3, 4, 8 }, default = 4, doc = "how many each weight keeps" },
   { name = "group_size", kind = "one of", choices = { 32, 64, 128, -1 }, default = 64,

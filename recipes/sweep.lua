@@ -9,7 +9,7 @@ local o = wane.options.arguments("sweep.lua", {
   { name = "bits", kind = "list", of = "one of", choices = { 2, 3, 4, 8 }, default = { 4, 3, 2 }, doc = "which bits" },
   { name = "group_sizes", kind = "list", of = "one of", choices = { 32, 64, 128, -1 }, default = { 64 },
     doc = "which group sizes; -1 is a whole row" },
-  { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+  { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
   { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   { name = "calib", kind = "string", default = "examples/data/calibration.jsonl", doc = "calibration chats or text" },
   { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl" },

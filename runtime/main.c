@@ -120,6 +120,7 @@ int main(int argc, char **argv)
         handle(SIGWINCH, on_wake);
         handle(SIGCONT, on_wake);
         signal(SIGPIPE, on_pipe);
+        signal(SIGXFSZ, SIG_IGN); /* past ulimit -f a write fails, as on a full disk */
         lua_setwarnf(wane_lua(w), on_warning, &shown);
         code = edit_open(w) ? wane_main(w, "wane.cli", argc - 1, argv + 1) : 4;
         the_wane = NULL;

@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "kernels/compose.h"
@@ -21,7 +22,7 @@
 #include <cpuid.h>
 #endif
 
-enum { ALIGNMENT = 256, WHY_BYTES = 256 };
+enum { ALIGNMENT = 256, WHY_BYTES = 256, BLAS_MIB = 132 };
 
 static bool runs(const cpu_loops *loops)
 {
@@ -74,6 +75,17 @@ static void describe(wane_dev *d)
              d->threads == 1 ? "" : "s");
 }
 
+/* OpenBLAS maps a buffer for each thread at its first products and, where it gets none (ulimit -v),
+ * asks again without end: so whether they could be had is asked here. */
+static bool blas_has_room(int threads)
+{
+    size_t bytes = (size_t)threads * BLAS_MIB << 20;
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return false;
+    munmap(at, bytes);
+    return true;
+}
+
 static wane_status cpu_open(int index, size_t scratch_bytes, wane_dev **out, char *why)
 {
     *out = NULL;
@@ -91,6 +103,14 @@ static wane_status cpu_open(int index, size_t scratch_bytes, wane_dev **out, cha
     }
     size_t room = (scratch_bytes - CPU_SHARED_BYTES) / CPU_THREAD_BYTES;
     int threads = omp_get_max_threads();
+    if (room < (size_t)threads) threads = (int)room;
+    if (!blas_has_room(threads)) {
+        snprintf(why, WHY_BYTES,
+                 "%d MiB of address space for %d thread%s of OpenBLAS are not to be had: raise "
+                 "ulimit -v, or take fewer with OMP_NUM_THREADS=1",
+                 threads * BLAS_MIB, threads, threads == 1 ? "" : "s");
+        return WANE_EOOM;
+    }
     wane_dev *d = calloc(1, sizeof *d);
     unsigned char *scratch =
         aligned_alloc(ALIGNMENT, (scratch_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
@@ -102,7 +122,7 @@ static wane_status cpu_open(int index, size_t scratch_bytes, wane_dev **out, cha
     }
     d->loops = loops;
     d->scratch = scratch;
-    d->threads = room < (size_t)threads ? (int)room : threads;
+    d->threads = threads;
     describe(d);
     *out = d;
     return WANE_OK;

@@ -408,6 +408,11 @@ function check.run(dir, given)
   local page = { dir = dir, problems = survey.problems, more = survey.more, warnings = survey.warnings,
                  model = survey, parts = {} }
   survey.problems, survey.more, survey.warnings = nil, nil, nil
+  local meant = not core.files.kind(dir) and require "wane.paths".near(dir)
+  if meant and page.problems[1] then
+    page.problems[1].message = ("%s: there is no such folder; did you mean %s?"):format(fingerprint.shown(dir),
+      fingerprint.shown(meant))
+  end
   if core.files.kind(dir) == "directory" then
     look_at_generation(page, dir)
     local generation = table.remove(page.parts)

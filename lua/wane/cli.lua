@@ -1,7 +1,8 @@
 --- The command line: wane FILE, wane -e CODE, and the commands, one module each in lua/wane/commands.
--- A command is { summary, arguments, options, json, run }: arguments are words, { name, doc, many, optional } each;
--- options is an option table, whose entries become flags; json adds --json; run takes one table of all of these and
--- gives an exit code. With raw, run takes the list of arguments as it is, and help is a text.
+-- A command is { summary, arguments, options, json, run, interrupted }: arguments are words, { name, doc, many,
+-- optional } each; options is an option table, whose entries become flags; json adds --json; run takes one table of all
+-- of these and gives an exit code; interrupted says what Ctrl-C left. With raw, run takes the list of arguments as it
+-- is, and help is a text.
 local core = require "wane.core"
 local failure = require "wane.failure"
 local modules = require "wane.modules"
@@ -27,7 +28,14 @@ Exit codes: 0 done, 1 an error in a recipe, 2 usage, 3 input refused, 4 out of m
 
 local function usage_error(message) options.fail { code = "usage", message = message } end
 
--- Runs f(...) and tells on stderr what went wrong; gives the exit code.
+-- What to know of a command that was interrupted: whether it goes on, or begins again.
+local function after_interrupt(name)
+  local command = name and package.loaded["wane.commands." .. name]
+  return command and command.interrupted and "; " .. command.interrupted or ""
+end
+
+-- Runs f(...) and tells on stderr what went wrong; gives the exit code. f's first argument is a command's name where f
+-- is run_command.
 local function protect(terse, f, ...)
   local ok, value = xpcall(f, core.traceback, ...)
   if ok then
@@ -38,7 +46,8 @@ local function protect(terse, f, ...)
     print(value.message)
     return 0
   end
-  io.stderr:write("wane: ", failure.text(value, terse), "\n")
+  local more = getmetatable(value) == core.error and value.code == "interrupted" and after_interrupt(...) or ""
+  io.stderr:write("wane: ", failure.text(value, terse), more, "\n")
   return core.exit_code(value)
 end
 
@@ -126,6 +135,13 @@ local function asks_for_help(arguments)
   end
 end
 
+-- What a variable of a shell that is not set leaves of a word.
+local function refuse_empty(name, entries, found, shown)
+  for _, entry in ipairs(entries) do
+    if found[entry.name] == "" then usage_error(("%s: %s is an empty text"):format(name, shown(entry))) end
+  end
+end
+
 local function run_command(name, arguments)
   local command = cli.command(name)
   if command.raw then
@@ -140,6 +156,8 @@ local function run_command(name, arguments)
     usage_error(("%s: %s\nsee wane %s --help"):format(name, found:gsub("\n", ". "), name))
   end
   local given, spec = {}, command.options or {}
+  refuse_empty(name, command.arguments or {}, found, function(word) return word.name end)
+  refuse_empty(name, spec, found, options.flag)
   for _, entry in ipairs(spec) do
     given[entry.name] = found[entry.name]
     if entry.required and found[entry.name] == nil then
@@ -166,7 +184,8 @@ function cli.script(file, arguments)
   end
   if core.files.kind(file) ~= "file" and core.files.kind(file) ~= "other" then
     options.fail { code = "io", path = file, traceback = "", message = ("cannot read %s: %s"):format(file,
-      core.files.kind(file) and "it is a directory" or "there is no such file") }
+      core.files.kind(file) and "it is a directory"
+        or "there is no such file" .. require "wane.paths".hint(file)) }
   end
   local chunk, wrong = loadfile(file, "t")
   return run_chunk(chunk, wrong, file, arguments)

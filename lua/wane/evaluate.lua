@@ -234,6 +234,7 @@ local function evaluate(model, given)
   local chosen, sets = {}, {}
   for i, name in ipairs(o.tasks) do chosen[i] = tasks.get(name, 3) end
   if not chosen[1] then error("wane.evaluate: tasks is empty", 2) end
+  if o.samples then require "wane.paths".check_writable(o.samples) end
   local run = { model = model, o = o, weights = fingerprint.of(model), kept = kept_answers(o.samples), reused = 0,
                 left = {} }
   for i, task in ipairs(chosen) do sets[i] = questions(run, task) end

@@ -70,6 +70,7 @@ function formats.check_destination(dir)
                    message = fingerprint.shown(dir) .. " is there already; wane does not write over it: remove it or "
                      .. "name another" }
   end
+  require "wane.paths".check_makeable(dir)
 end
 
 -- what is written beside the weights: all that is known of how they were made

@@ -17,6 +17,7 @@ local COMMIT = "^" .. ("%x"):rep(40) .. "$"
 hub.spec = {
   { name = "to", kind = "string", doc = "folder for the files; the cache unless given" },
   { name = "verify", kind = "boolean", doc = "read the files that are there and fetch those with a wrong hash again" },
+  { name = "weights", kind = "boolean", default = true, doc = "the safetensors too; else config and tokenizer alone" },
   { name = "offline", kind = "boolean", doc = "no network, only what the cache has; also $HF_HUB_OFFLINE" },
   { name = "retries", kind = "integer", default = 5, least = 0, most = 100, doc = "attempts after the first" },
   { name = "parallel", kind = "integer", default = 4, least = 1, most = 16, doc = "files at once" },
@@ -128,13 +129,14 @@ local function shards_of(path, id)
 end
 
 -- What a snapshot lacks of what a model needs; an empty list where it can be loaded.
-local function lacking(dir, id)
+local function lacking(dir, id, weights)
   local missing = {}
   local function need(name)
     if core.files.kind(dir .. "/" .. name) ~= "file" then missing[#missing + 1] = name end
   end
   need "config.json"
   need "tokenizer.json"
+  if not weights then return missing end
   if core.files.kind(dir .. "/" .. INDEX) == "file" then
     for _, name in ipairs(shards_of(dir .. "/" .. INDEX, id)) do need(name) end
   else
@@ -341,6 +343,8 @@ local function first_names(job)
   table.sort(weights)
   if not job.listing.files["config.json"] then
     refuse("unsupported", job.id, "there is no config.json: it is no model that wane reads")
+  elseif not job.weights then
+    weights = {}
   elseif not weights[1] and not job.listing.files[INDEX] then
     refuse("unsupported", job.id, ("there are no weights as model.safetensors%s; wane reads nothing else: look for "
       .. "a conversion, or for the model that this one was made from"):format(other and (", only %s"):format(other)
@@ -350,6 +354,7 @@ local function first_names(job)
 end
 
 local function weight_names(job)
+  if not job.weights then return {} end
   if not job.listing.files[INDEX] then return { SINGLE } end
   local names = shards_of((job.to or job.snapshot) .. "/" .. INDEX, job.id)
   for _, name in ipairs(names) do
@@ -474,12 +479,12 @@ function hub.get(text, given)
     options.fail { code = "usage", message = "neither HF_HOME nor HOME is set: there is no place for a cache" }
   end
   local repo = repository(s.cache, id)
-  local job = { id = id, settings = s, repo = repo, verify = o.verify, files = {},
+  local job = { id = id, settings = s, repo = repo, verify = o.verify, weights = o.weights, files = {},
                 to = o.to and (expand(o.to):gsub("(.)/+$", "%1")),
                 locks = ("%s/.locks/%s"):format(s.cache, repo:match "[^/]+$") }
   local commit = cached_commit(repo, revision)
   job.snapshot = commit and snapshot_of(job, commit)
-  local missing = commit and lacking(job.snapshot, id)
+  local missing = commit and lacking(job.snapshot, id, o.weights)
   local whole = commit and not missing[1]
   local simple = not job.to and not o.verify
   if whole and simple and (s.offline or revision == commit) then return from_cache(job, commit, revision, began) end
@@ -503,9 +508,10 @@ end
 
 --- The folder of a model that is named by a hub id, fetched if it must be; nil where the text names no hub id, or
 -- something that is there. A text whose first part is a folder here is a path, not an id.
-function hub.folder(text)
+-- @param given options of hub.get, or nil
+function hub.folder(text, given)
   if core.files.kind(text) or not hub.parse(text) or core.files.kind(text:match "^[^/]+") then return nil end
-  local ok, found = pcall(hub.get, text)
+  local ok, found = pcall(hub.get, text, given)
   if ok then return found.dir end
   if getmetatable(found) == core.error and (found.code == "network" or found.code == "unsupported") then
     found.message = found.message .. " (there is no folder of that name either)"

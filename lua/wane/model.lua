@@ -48,7 +48,12 @@ function core.model.methods.save(self, dir, given) return require "wane.formats"
 -- @usage local m <close> = wane.load "examples/models/lune-1m"
 function model.load(where)
   if type(where) ~= "string" then error("wane.load takes a folder, not a " .. type(where), 2) end
-  return core.model.open(require "wane.hub".folder(where) or where)
+  local dir = require "wane.hub".folder(where) or where
+  local meant = not core.files.kind(dir) and require "wane.paths".near(dir)
+  if not meant then return core.model.open(dir) end
+  local shown = require "wane.fingerprint".shown
+  return require "wane.options".fail { code = "io", path = dir,
+    message = ("%s: there is no such folder; did you mean %s?"):format(shown(dir), shown(meant)) }
 end
 
 return model

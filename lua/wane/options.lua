@@ -1,7 +1,7 @@
 --- Option tables: one list of entries serves checks, defaults, help, flags, completion, README tables and specs.
 -- An entry is { name, kind, default, least, most, choices, of, required, doc, unit }. kind is "integer", "number",
--- "boolean", "string", "bytes" (a count, or "24GiB"), "list" (of: the kind of its items), "one of" (choices),
--- "function", "table" or "any". The tables of methods written in C have the same fields.
+-- "boolean", "string", "device" (its name), "bytes" (a count, or "24GiB"), "list" (of: the kind of its items),
+-- "one of" (choices), "function", "table" or "any". The tables of methods written in C have the same fields.
 local core = require "wane.core"
 
 local options = {}
@@ -41,6 +41,11 @@ function kinds.bytes(v)
   local ok, bytes = pcall(core.device.bytes, v)
   if type(v) == "string" and ok then return bytes end
   return nil, "a size, as 24GiB, 512MiB or 4096"
+end
+
+function kinds.device(v)
+  if v == "auto" or v == "cpu" or v == "cuda" or type(v) == "string" and v:find "^cuda:%d+$" then return v end
+  return nil, "auto, cpu, cuda or cuda:1"
 end
 
 function kinds.list(v, entry)
@@ -164,6 +169,7 @@ local readers = {
   integer = function(text) return math.tointeger(tonumber(text)) end,
   number = function(text) return tonumber(text) end,
   string = function(text) return text end,
+  device = function(text) return text end,
   bytes = function(text) return text end,
   any = function(text) return text end,
 }
@@ -203,7 +209,8 @@ function options.flag(entry)
   return (entry.kind == "boolean" and entry.default == true and "--no-" or "--") .. dashed
 end
 
-local placeholders = { integer = "N", number = "X", bytes = "SIZE", list = "A,B", string = "TEXT", any = "TEXT" }
+local placeholders = { integer = "N", number = "X", bytes = "SIZE", list = "A,B", string = "TEXT", any = "TEXT",
+                       device = "DEVICE" }
 
 --- What stands after the flag in help: N, SIZE, a|b; nil for a switch.
 function options.placeholder(entry)
@@ -358,7 +365,7 @@ function options.arguments(usage, spec, given, count)
     i = i + 1
   end
   if #words ~= (count or 0) then
-    usage_error(("usage: %s [options]; %d words were given, %d are needed"):format(usage, #words, count or 0))
+    usage_error(("usage: %s [options]; words given: %d, needed: %d"):format(usage, #words, count or 0))
   end
   for _, entry in ipairs(spec) do
     if found[entry.name] == nil and entry.required then

@@ -148,6 +148,8 @@ local function quantize(model, plan, calibration, given)
   local o = options.check(spec, given, "wane.quantize")
   check_arguments(model, plan, calibration)
   if o.out then formats.check_destination(o.out) end
+  local speaks = core.files.kind(model.dir .. "/tokenizer.json") ~= nil
+  if o.prove and speaks then local _ = model.tokenizer end -- a broken one is told before the work, not after it
   core.device.reset_peak()
   local began = core.clock()
   local texts = calibration and calibration:bind(model)
@@ -173,7 +175,12 @@ local function quantize(model, plan, calibration, given)
   quantization.planned_bytes = bytes
   if run.warning then table.insert(quantization.warnings, run.warning) end
   core.model.set(small, "quantization", quantization)
-  if o.prove then quantization.proof = require "wane.proof".of(model, small, run.texts) end
+  if o.prove and speaks then
+    quantization.proof = require "wane.proof".of(model, small, run.texts)
+  elseif o.prove then
+    table.insert(quantization.warnings,
+      "no tokenizer.json: the result was asked nothing, and not held against its source")
+  end
   if o.out then small:save(o.out) end
   return small
 end

@@ -296,9 +296,13 @@ function tasks.file(dir, name)
     local path = ("%s/%s%s"):format(dir, name, ending)
     if core.files.kind(path) == "file" then return path end
   end
+  local shown = fingerprint.shown(dir)
+  local why = ("there is no folder %s with question sets"):format(shown)
+  if core.files.kind(dir) then
+    why = ("no %s.test.jsonl or %s.jsonl in %s, nor .json or .parquet"):format(name, name, shown)
+  end
   options.fail { code = "io", op = "evaluate", path = dir,
-                 message = ("no %s.test.jsonl or %s.jsonl in %s, nor .json or .parquet; name the folder with data =")
-                   :format(name, name, fingerprint.shown(dir)) }
+                 message = why .. "; name the folder with --data, or data = in a script" }
 end
 
 --- A set's records in the task's own shape, each with its number beside it. Those that the task cannot ask are left

@@ -99,8 +99,26 @@ function core.tokenizer.methods.prompt(self, messages, options)
   return ids, table.concat(shown)
 end
 
+-- A folder without tokenizer.json is told from one that cannot be read.
+local function check_folder(dir)
+  if core.files.kind(dir) ~= "directory" or core.files.kind(dir .. "/tokenizer.json") then return end
+  local why = "which turns text into ids: copy it there, or fetch the model again with: wane get ORG/MODEL"
+  if core.files.kind(dir .. "/tokenizer.model") then
+    why = "and wane does not read the tokenizer.model beside it: take the tokenizer.json of the model's page, or "
+      .. "save one with Transformers' AutoTokenizer"
+  end
+  local shown = require "wane.fingerprint".shown(dir)
+  require "wane.options".fail { code = "io", op = "tokenizer", path = dir .. "/tokenizer.json",
+                                message = ("%s: there is no tokenizer.json, %s"):format(shown, why) }
+end
+
 --- Reads a tokenizer: local tokenizer = wane.tokenizer "examples/models/lune-5m"
--- @param path a tokenizer.json, or the folder that holds it
+-- @param path a tokenizer.json, or the folder that holds it, or an id of the Hub, of which no weights are fetched
 -- @return a tokenizer: t:encode(text), t:decode(ids), t:token(id), t:id(content), #t
--- @error io, format (a file that contradicts itself), unsupported (a component wane does not know)
-return function(path) return core.tokenizer.load(path) end
+-- @error io, format (a file that contradicts itself), unsupported (a component wane does not know), network
+return function(path)
+  if type(path) ~= "string" then error("wane.tokenizer takes a folder or a file, not a " .. type(path), 2) end
+  local dir = require "wane.hub".folder(path, { weights = false }) or path
+  check_folder(dir)
+  return core.tokenizer.load(dir)
+end

@@ -327,10 +327,13 @@ wane_status wane_dir_make(const char *path, wane_err *e)
         if (*p && *p != '/') continue;
         char kept = *p;
         *p = 0;
-        if (!mkdir(part, 0777))
+        int made = mkdir(part, 0777), why = errno;
+        if (!made) {
             s = sync_folder_of(part, e);
-        else if (!is_dir(part))
+        } else if (!is_dir(part)) {
+            errno = why;
             s = wane_fail_io(e, "make folder", part);
+        }
         *p = kept;
         if (!kept) break;
     }

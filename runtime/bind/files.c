@@ -135,12 +135,23 @@ static int l_rename(lua_State *L)
 
 static int l_kind(lua_State *L)
 {
+    size_t n;
     struct stat about;
-    if (stat(check_path(L, 1), &about)) return 0;
+    luaL_checklstring(L, 1, &n);
+    if (!n || stat(check_path(L, 1), &about)) return 0; /* "" names nothing */
     lua_pushstring(L, S_ISREG(about.st_mode)   ? "file"
                       : S_ISDIR(about.st_mode) ? "directory"
                                                : "other");
     lua_pushinteger(L, about.st_size);
+    return 2;
+}
+
+static int l_may_write(lua_State *L)
+{
+    if (!access(check_path(L, 1), W_OK | X_OK)) return lua_pushboolean(L, 1), 1;
+    int why = errno;
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, strerror(why));
     return 2;
 }
 
@@ -289,6 +300,8 @@ static const wane_reg functions[] = {
     {"kind", l_kind,
      "kind(path) -> \"file\", \"directory\" or \"other\" and its bytes, or nothing where there is "
      "none"},
+    {"may_write", l_may_write,
+     "may_write(folder) -> whether files can be made in it; where not, why"},
     {"size", l_size, "size(path) -> bytes of a file; raises io"},
     {"stamp", l_stamp,
      "stamp(path) -> a text that another content would change; nothing where the file is younger "

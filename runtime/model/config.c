@@ -427,6 +427,16 @@ static wane_status join(char **out, const char *dir, const char *name, wane_err 
     return wane_fail(e, WANE_EOOM, "host: no memory for a path");
 }
 
+static wane_status refuse_absent(const char *dir, wane_err *e)
+{
+    char shown[512];
+    return wane_fail(
+        e, WANE_EIO,
+        "%s: there is no config.json, so it is no model's folder; a model of the Hub is "
+        "fetched with: wane get ORG/MODEL",
+        wane_escape(shown, sizeof shown, dir, strlen(dir)));
+}
+
 wane_status wane_config_load(const char *dir, wane_config *config, wane_err *e)
 {
     return wane_config_survey(dir, config, NULL, e);
@@ -441,9 +451,15 @@ wane_status wane_config_survey(const char *dir, wane_config *config, wane_findin
     memset(config, 0, sizeof *config);
     wane_status s = join(&path, dir, "config.json", e);
     if (!s) s = join(&generation, dir, "generation_config.json", e);
-    if (!s) s = wane_json_load(path, FILE_MOST, &c.json, e);
+    if (s) goto done;
+    s = wane_json_load(path, FILE_MOST, &c.json, e);
     if (s) {
-        if (e) wane_findings_add(all, e);
+        if (s == WANE_EIO && access(path, F_OK)) s = refuse_absent(dir, e);
+        if (e) {
+            wane_err_at(e, "config", NULL, path);
+            snprintf(e->op, sizeof e->op, "config"); /* not "json" */
+            wane_findings_add(all, e);
+        }
         goto done;
     }
     reader r = {.path = path, .e = e, .all = all};

@@ -145,9 +145,10 @@ static wane_status open_table(const char *name, const wane_kernels *k, int index
         s = out_of_memory(d, scratch, budget, e);
     } else {
         s = k->open(index, (size_t)scratch, &d->dev, why);
-        if (s == WANE_EOOM)
+        if (s == WANE_EOOM) {
             out_of_memory(d, scratch, 0, e);
-        else if (s)
+            if (e && why[0]) snprintf(e->message, sizeof e->message, "%s: %s", name, why);
+        } else if (s)
             s = device_error(name, why[0] ? why : "the backend did not say why", e);
     }
     if (s) {

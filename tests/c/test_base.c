@@ -1,9 +1,10 @@
-/* test_base.c - sizes, UTF-8, escaping, JSON's limits. */
+/* test_base.c - sizes, UTF-8, escaping, JSON's limits, misspelt names. */
 #include "tests/c/test.h"
 
 #include <string.h>
 
 #include "runtime/base/json.h"
+#include "runtime/base/nearest.h"
 #include "runtime/base/units.h"
 
 static void sizes(void **state)
@@ -82,9 +83,21 @@ static void json_limits(void **state)
     json_decref(j);
 }
 
+static void nearest_names(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rtn", "hqq", "awq", "gptq", "smoothquant"};
+    assert_string_equal(wane_nearest("gtpq", names, 5), "gptq"); /* two letters swapped: one mistake */
+    assert_string_equal(wane_nearest("somothqunat", names, 5), "smoothquant");
+    assert_string_equal(wane_nearest("gpt", names, 5), "gptq");
+    assert_string_equal(wane_nearest("smothqant", names, 5), "smoothquant");
+    assert_null(wane_nearest("qtpg", names, 5));
+    assert_null(wane_nearest("", names, 5));
+}
+
 int test_base(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(utf8), cmocka_unit_test(escaping),
-                                       cmocka_unit_test(json_limits)};
+                                       cmocka_unit_test(json_limits), cmocka_unit_test(nearest_names)};
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

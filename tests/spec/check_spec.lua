@@ -625,6 +625,18 @@ describe("wane.check", function()
     assert.error_matches(function() wane.check(LUNE, { verfy = true }) end, "did you mean verify?")
   end)
 
+  it("tells of a config that is no JSON, or not there, as such", function()
+    local bad <close> = lune { ["config.json"] = function() return '{"a":' end }
+    local page = wane.check(bad.path)
+    assert.same({ "config", "bad", "files", "ok" }, { page.parts[1].name, page.parts[1].state, page.parts[2].name,
+                                                      page.parts[2].state })
+    core.files.remove(bad.path .. "/config.json")
+    page = wane.check(bad.path)
+    assert.equal("bad", page.parts[1].state)
+    assert.is_truthy(page.problems[1].message:find("there is no config.json, so it is no model's folder", 1, true))
+    assert.equal("examples/models/lune-1m", wane.check("examples/model/lune-1m").problems[1].message:match "mean (.*)%?$")
+  end)
+
   it("tells of a folder that is not there", function()
     local page = wane.check "/nonexistent/model"
     assert.equal("io", page.problems[1].code)

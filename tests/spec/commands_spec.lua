@@ -37,6 +37,20 @@ describe("wane quantize", function()
     assert.equal("gptq w4 g64 sym", model.quantization.label)
   end)
 
+  it("goes without a tokenizer where the weights alone decide, and says what was not shown", function()
+    local mute = dir .. "/mute"
+    assert(os.execute(("cp -r %s %s && rm %s/tokenizer.json"):format(MODEL, mute, mute)))
+    local done = run("quantize", "--method", "rtn", "--src", mute, "--dst", mute .. "-rtn")
+    assert.equal(0, done.code, done.err)
+    assert.is_truthy(done.err:find("no tokenizer.json: the result was asked nothing", 1, true), done.err)
+    refused(run("quantize", "--method", "awq", "--src", mute, "--dst", mute .. "-awq", "--calib", CALIB), 6,
+      "mute: there is no tokenizer.json, which turns text into ids")
+    assert(os.execute(("echo '{' >%s/tokenizer.json"):format(mute)))
+    local quick = run("quantize", "--method", "rtn", "--src", mute, "--dst", mute .. "-2")
+    refused(quick, 3, "tokenizer.json")
+    assert.is_nil(quick.err:find("at most", 1, true)) -- before the work
+  end)
+
   it("gives JSON where it is asked for, and takes a plain text, a prompt a line", function()
     core.files.write(dir .. "/prompts.txt", ("What is the capital of this land, and who was it that came here "
       .. "first?\n\n  Nobody knows who was the first to come here, or which way they took.  \n"):rep(100))
@@ -163,6 +177,9 @@ describe("wane eval", function()
     ["a flag that is misspelt"] = { { "--trunc", "2" }, 2, "--trunc" },
     ["a folder without sets"] = { { "--data", "recipes" }, 6, "no arc.test.jsonl or arc.jsonl in recipes" },
     ["too little memory"] = { { "--memory", "3MiB" }, 4, "out of memory" },
+    ["sets in a folder that is not there"] = { { "--data", "nothing" }, 6, "there is no folder nothing with question sets" },
+    ["a device that is none"] = { { "--device", "gpu" }, 2, 'device must be auto, cpu, cuda or cuda:1, not "gpu"' },
+    ["a folder for a report"] = { { "--out", "recipes" }, 6, "cannot write recipes: it is a folder" },
     ["a report that cannot be written"] = { { "--trunc-eval", "1", "--out", "/proc/nothing/x.json" }, 6, "/proc/nothing/x.json" },
   } do
     it("refuses " .. what, function()
@@ -174,8 +191,18 @@ describe("wane eval", function()
   it("refuses a model that is not there, cut off, or no model", function()
     refused(run("eval", "./models/nothing"), 6, "there is no such folder")
     refused(run("eval", dir .. "/cut"), 3, "cut/model.safetensors")
-    refused(run("eval", "recipes"), 6, "recipes/config.json")
+    refused(run("eval", "recipes"), 6, "recipes: there is no config.json")
     refused(run("eval"), 2, "model")
+    refused(run("eval", ""), 2, "eval: model is an empty text")
+    refused(run("eval", "examples/models/lune-1x"), 6, "no such folder; did you mean examples/models/lune-1m?")
+    refused(run("eval", "example/model/lune-1m"), 6, "there is no such folder; did you mean examples/models/lune-1m?")
+  end)
+
+  it("says that its files could not be written before it asks anything", function()
+    local gone = dir .. "/gone/x.json"
+    refused(run("eval", "./models/nothing", "--out", gone), 6, ("there is no folder %s/gone; mkdir -p '%s/gone'"):format(dir, dir))
+    refused(run("eval", "./models/nothing", "--samples", gone), 6, "there is no folder")
+    refused(run("report", "./nothing.json", "--out", dir .. "/gone/x.html"), 6, "there is no folder")
   end)
 
   it("names file, line and column of a broken question", function()
@@ -184,6 +211,20 @@ describe("wane eval", function()
     refused(run("eval", MODEL, "--tasks", "arc", "--data", dir .. "/data"), 3, "data/arc.jsonl:2:24: not JSON")
     core.files.write(dir .. "/data/arc.jsonl", '{"question":"q","answer":"A"}\n{"question":"q","answer":"F"}\n')
     refused(run("eval", MODEL, "--tasks", "arc", "--data", dir .. "/data"), 3, "data/arc.jsonl:2:1: answer must be A to D or 1 to 4")
+  end)
+end)
+
+describe("wane plan", function()
+  it("refuses what wane quantize would", function()
+    refused(run("plan", MODEL, "--bits", "5"), 2, 'bits must be one of 2, 3, 4, 8, not "5"')
+    refused(run("plan", MODEL, "--method", "gtpq"), 2, "did you mean gptq?")
+  end)
+
+  it("has nothing to quantize of a model that is", function()
+    local done = run("plan", dir .. "/lune-1m-base_gptq_w4g64")
+    assert.equal(0, done.code, done.err)
+    assert.is_nil(done.out:find("quantizing by", 1, true))
+    assert.is_truthy(done.out:find("evaluating the model as it is", 1, true))
   end)
 end)
 

@@ -138,7 +138,7 @@ describe("options.arguments", function()
     refused("usage", "x%.lua has no flag %-%-bitz; did you mean %-%-bits%?", "a", "b", "--bitz", "3")
     refused("usage", "needs a value", "a", "b", "--bits")
     refused("usage", "bits must be 2 to 8", "a", "b", "--bits", "9")
-    refused("usage", "1 words were given, 2 are needed", "a")
+    refused("usage", "words given: 1, needed: 2", "a")
   end)
 
   it("tells what it takes", function() refused("help", "Usage: x%.lua MODEL OUT.*%-%-group%-size N", "--help") end)

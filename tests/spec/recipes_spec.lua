@@ -89,7 +89,7 @@ describe("recipes/fallback.lua", function()
     refused(study("--calib", dir .. "/nothing.jsonl"), 6, "nothing.jsonl")
     refused(study("--data", dir), 6, "no arc.test.jsonl")
     refused(study("--memory", "1MiB"), 4, "out of memory")
-    refused(study("word"), 2, "1 words were given, 0 are needed")
+    refused(study("word"), 2, "words given: 1, needed: 0")
   end)
 
   it("tells its flags", function()

@@ -9,14 +9,14 @@ end
 
 return {
   summary = "measure how fast a model reads and writes",
-  arguments = { { name = "model", doc = "folder of the model" } },
+  arguments = { { name = "model", doc = "folder of the model, or a hub id" } },
   options = {
     { name = "bits", kind = "integer", default = 4, least = 0, doc = "measured beside the model as it is; 0: not" },
     { name = "group_size", kind = "integer", default = 64, doc = "columns that share a scale" },
     { name = "prompt", kind = "integer", default = 512, least = 1, doc = "tokens of the prompt that is read" },
     { name = "tokens", kind = "integer", default = 64, least = 2, doc = "tokens of each answer" },
     { name = "runs", kind = "integer", default = 3, least = 1, doc = "runs of each, of which the fastest counts" },
-    { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+    { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
   json = true,

@@ -64,7 +64,7 @@ end
 
 return {
   summary = "show what this machine has: device, memory, libraries",
-  options = { { name = "device", kind = "string", default = "auto", doc = "which one must work: auto, cpu, cuda" } },
+  options = { { name = "device", kind = "device", default = "auto", doc = "which one must work: auto, cpu, cuda" } },
   json = true,
   run = function(o)
     local page = examine(o.device)

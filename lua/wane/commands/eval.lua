@@ -28,12 +28,14 @@ return {
     { name = "out", kind = "string", doc = "file for the JSON report" },
     { name = "samples", kind = "string",
       doc = "file for one JSON line per question; what it has answers to already is not asked again" },
-    { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+    { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
   json = true,
+  interrupted = "with --samples FILE the same command goes on after the sets that were finished",
   run = function(o)
     local wane = require "wane"
+    for _, file in pairs { o.out, o.samples } do wane.paths.check_writable(file) end
     wane.device { name = o.device, memory = o.memory }
     local model <close> = wane.load(o.model)
     local result = wane.evaluate(model, {

@@ -3,7 +3,7 @@ local core = require "wane.core"
 local hub = require "wane.hub"
 
 -- what a person at a terminal sets; the rest is for scripts
-local FLAGS = { to = true, verify = true, offline = true, retries = true, parallel = true }
+local FLAGS = { to = true, verify = true, offline = true, retries = true, parallel = true, weights = true }
 local spec = {}
 for _, entry in ipairs(hub.spec) do
   if FLAGS[entry.name] then spec[#spec + 1] = entry end
@@ -14,6 +14,7 @@ return {
   arguments = { { name = "model", doc = "ORG/NAME, or ORG/NAME@REVISION: a branch, a tag or a commit" } },
   options = spec,
   json = true,
+  interrupted = "what came is kept, and the same command goes on from there",
   run = function(o)
     local given = {}
     for _, entry in ipairs(spec) do given[entry.name] = o[entry.name] end

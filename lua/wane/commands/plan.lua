@@ -1,33 +1,38 @@
 --- wane plan DIR: what quantizing and evaluating would take, told from the headers before a weight is read.
 local core = require "wane.core"
+local methods = require "wane.methods"
 
 local spec = {
   { name = "method", kind = "one of", choices = { "rtn", "awq", "hqq", "gptq", "smoothquant" }, default = "gptq",
     doc = "how" },
-  { name = "bits", kind = "integer", default = 4, doc = "2, 3, 4 or 8" },
-  { name = "group_size", kind = "integer", default = 64, doc = "columns that share a scale; -1: a whole row" },
+  { name = "bits", kind = "one of", choices = methods.rtn.options.bits.choices, default = 4,
+    doc = "how many each weight keeps" },
+  { name = "group_size", kind = "one of", choices = methods.rtn.options.group_size.choices,
+    doc = "columns that share a scale, 64 unless given; -1: a whole row, as W8A8 always has" },
   { name = "samples", kind = "integer", default = 128, least = 1, doc = "calibration texts, where any are read" },
   { name = "tokens", kind = "integer", default = 512, least = 1, doc = "of each at most" },
-  { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+  { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
   { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
 }
 
 -- { what, bytes } in the order of the work; answers and their keys and values take what is left of the budget
 local function steps(wane, model, plan, samples, tokens)
   local scratch = core.device.live()
+  local evaluating = { what = "evaluating the model as it is", bytes = scratch + model.bytes }
+  if model.quantization then return { { what = "the device's own scratch", bytes = scratch }, evaluating } end
   local count = wane[plan.method].needs_text and samples * tokens or 0
   local fits, most = pcall(core.quant.bytes, model, plan, count, tokens)
   if not fits and most.code ~= "oom" then error(most, 0) end
   return {
     { what = "the device's own scratch", bytes = scratch },
     { what = "quantizing by " .. tostring(plan), bytes = fits and most or scratch + most.requested },
-    { what = "evaluating the model as it is", bytes = scratch + model.bytes },
+    evaluating,
   }
 end
 
 return {
   summary = "tell what quantizing and evaluating would take",
-  arguments = { { name = "model", doc = "folder of the model" } },
+  arguments = { { name = "model", doc = "folder of the model, or a hub id" } },
   options = spec,
   json = true,
   run = function(o)

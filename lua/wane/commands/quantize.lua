@@ -59,10 +59,11 @@ return {
     { name = "keep_lm_head_fp16", kind = "boolean", default = true, doc = "leave the output head in 16 bits" },
     { name = "format", kind = "one of", choices = formats.names,
       doc = "how the codes lie in the files; the method's own unless given" },
-    { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
+    { name = "device", kind = "device", default = "auto", doc = "cpu, cuda or auto" },
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
   json = true,
+  interrupted = "nothing was written, and the same command begins again",
   run = function(o)
     local wane = require "wane"
     local plan = plan_of(o)

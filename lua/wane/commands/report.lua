@@ -13,6 +13,7 @@ return {
     if o.out and not report.ending(o.out) then
       options.fail { code = "usage", message = ("report: --out %s must end in .html, .md or .json"):format(o.out) }
     end
+    if o.out then require "wane.paths".check_writable(o.out) end
     local list = {}
     for i, path in ipairs(o.results) do list[i] = results.read(path) end
     local markdown = report(list, { out = o.out, title = o.title })
