@@ -340,23 +340,31 @@ local function ask(model, format, sizes)
            text = next(bits) and table.concat(parts, "; ") or w8a8 and "w8a8" or nil }
 end
 
--- The formats that a quantized folder's codes can be written in as they are.
+-- The formats that a quantized folder's codes can be written in, and those that they can only where its zero points are
+-- whole or all in the middle, which the headers do not tell.
 local function conversions(model)
-  local grid, names = core.save.grid(model), {}
+  local grid, sure, perhaps = core.save.grid(model), {}, {}
+  local best = { symmetric = true, bits = grid.bits, group_size = grid.group_size, head = grid.head,
+                 activation_bits = grid.activation_bits }
   for _, format in ipairs(core.save.formats()) do
-    if not refusal(model, format.name, grid) then names[#names + 1] = format.name end
+    local list = not refusal(model, format.name, grid) and sure or not refusal(model, format.name, best) and perhaps
+    if list then list[#list + 1] = format.name end
   end
-  names[#names + 1] = "dense"
-  return names
+  if grid.activation_bits == 16 then sure[#sure + 1] = "dense" end
+  return sure, perhaps
 end
 
 local function look_at_packed(page, model)
-  local into = conversions(model)
-  local why = ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(
-    fingerprint.shown(page.dir))
-  page.quantize = { possible = false, convert = core.json.array(into), why = why }
-  state(page, "quantize", "no", ("quantized already (%s); wane convert writes it as %s"):format(
-    model.quantization.label, table.concat(into, ", ")))
+  local sure, perhaps = conversions(model)
+  local shown = fingerprint.shown(page.dir)
+  local why = model.quantization.activation_bits == 16
+    and ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(shown)
+    or "it is quantized already, and computes with 8-bit activations: use the model it was made from"
+  page.quantize = { possible = false, why = why, convert = core.json.array(sure),
+                    convert_perhaps = core.json.array(perhaps) }
+  state(page, "quantize", "no", ("quantized already (%s); wane convert writes it as %s%s"):format(
+    model.quantization.label, table.concat(sure, ", "),
+    perhaps[1] and "; where its zero points allow, as " .. table.concat(perhaps, ", ") or ""))
 end
 
 local function look_at_use(page, dir)

@@ -153,7 +153,7 @@ function formats.quantization(model)
   local grid = core.save.grid(model)
   if not grid then return nil end
   local q = kept_report(model.dir) or { layers = core.json.array {} }
-  for key, value in pairs(grid) do q[key] = value end
+  for _, key in ipairs { "format", "bits", "group_size", "symmetric", "activation_bits" } do q[key] = grid[key] end
   q.method = q.method or "unknown"
   q.label, q.dir = label_of(q.method, q), model.dir
   return q

@@ -30,10 +30,11 @@ local function check_arguments(model, plan, calibration)
     error("wane.quantize takes a plan second, as wane.gptq { bits = 4 }", 3)
   end
   if model.quantization then
+    local dense = model.quantization.activation_bits == 16
+      and (", or what it stands for: wane convert %s DIR --format dense"):format(model.dir) or ""
     options.fail { code = "unsupported", op = "quantize",
-                   message = ("%s is quantized already (%s); quantize the model it was made from, or what it stands "
-                     .. "for: wane convert %s DIR --format dense"):format(model.dir, model.quantization.label,
-                     model.dir) }
+                   message = ("%s is quantized already (%s); quantize the model it was made from%s"):format(model.dir,
+                     model.quantization.label, dense) }
   end
   if methods[plan.method].needs_text and not calibration then
     error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(

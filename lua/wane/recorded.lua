@@ -50,11 +50,15 @@ local function read_sums(dir)
   return sums, problems, true
 end
 
-local function differs(found, path, name, hash, is)
+local FIXES <const> = {
+  [SUMS] = "make or copy it again; where it was meant to change, write SHA256SUMS anew",
+}
+
+local function differs(found, path, name, hash, is, source)
   found.problems[#found.problems + 1] = {
     code = "format", path = path,
-    message = ("%s: its hash is %s; %s was recorded of %s: fetch it again with wane get"):format(
-      fingerprint.shown(path), is, hash, fingerprint.shown(name)),
+    message = ("%s: its hash is %s; %s was recorded of %s: %s"):format(fingerprint.shown(path), is, hash,
+      fingerprint.shown(name), FIXES[source] or "fetch it again with wane get"),
   }
 end
 
@@ -76,7 +80,11 @@ function recorded.verify(dir)
       if not hash then hash, source = from_metadata(dir, name), "the Hub's record" end
       if hash then
         local is = #hash == 64 and core.files.sha256_file(path) or core.check.git_hash(path)
-        if is == hash then found.compared = found.compared + 1 else differs(found, path, name, hash, is) end
+        if is == hash then
+          found.compared = found.compared + 1
+        else
+          differs(found, path, name, hash, is, source)
+        end
         if not sources[source] then sources[#sources + 1], sources[source] = source, true end
       else
         found.unknown[#found.unknown + 1] = fingerprint.shown(name)

@@ -80,7 +80,7 @@ static int l_grid(lua_State *L)
     WANE_TRY(L, e,
              wane_checkpoint_grid(wane_check_model(L, 1)->checkpoint, &packing, &g, &e));
     if (!packing) return 0;
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 7);
     lua_pushstring(L, packing->name);
     lua_setfield(L, -2, "format");
     lua_pushinteger(L, g.bits);
@@ -89,6 +89,10 @@ static int l_grid(lua_State *L)
     lua_setfield(L, -2, "group_size");
     lua_pushboolean(L, g.symmetric);
     lua_setfield(L, -2, "symmetric");
+    lua_pushboolean(L, g.fractional);
+    lua_setfield(L, -2, "fractional");
+    lua_pushboolean(L, g.head);
+    lua_setfield(L, -2, "head");
     lua_pushinteger(L, g.act_bits ? g.act_bits : 16);
     lua_setfield(L, -2, "activation_bits");
     return 1;
@@ -129,7 +133,8 @@ static const wane_reg functions[] = {
      "write(model, dir, { format, dtype, round, report, shard_bytes }) -> bytes of the weight files, how many numbers were "
      "rounded, the largest change; raises io, unsupported, oom"},
     {"grid", l_grid,
-     "grid(model) -> { format, bits, group_size, symmetric, activation_bits } as stored, or nothing where it is dense"},
+     "grid(model) -> { format, bits, group_size, symmetric, fractional (may be), head (packed too), activation_bits } as "
+     "the headers show, or nothing where it is dense"},
     {"check", l_check,
      "check(model, format, { bits, group_size, symmetric, activation_bits, fractional, head }); raises unsupported: why "
      "codes of that grid cannot be written so, and which format can"},

@@ -174,7 +174,8 @@ static wane_status join(const wane_checkpoint *c, const wane_packing *packing, c
     *g = (wane_packed_grid){.bits = a.bits,
                             .act_bits = a.act_bits,
                             .group = rows ? -1 : a.group,
-                            .symmetric = a.zero == WANE_DTYPES};
+                            .symmetric = a.zero == WANE_DTYPES,
+                            .fractional = a.zero == WANE_F32};
     return WANE_OK;
 }
 
@@ -192,6 +193,7 @@ wane_status wane_checkpoint_grid(const wane_checkpoint *c, const wane_packing **
         wane_linear_shape(&c->config, id, &m, &k);
         s = join(c, *packing, name, m, k, g, e);
     }
+    g->head = *packing && !c->config.tied && (*packing)->holds(c, "lm_head");
     return s;
 }
 

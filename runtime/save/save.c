@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/base/files.h"
+#include "runtime/save/sums.h"
 #include "runtime/save/writing.h"
 
 enum { PATH = WANE_SAVE_PATH };
@@ -247,6 +248,17 @@ static wane_status find_dtype(saving *v, wane_err *e)
     return WANE_OK;
 }
 
+/* All is in its place: read back and compared, and hashed beside that. */
+static wane_status prove(saving *v, wane_err *e)
+{
+    wane_sums *sums = NULL;
+    wane_status s = wane_sums_start(v->dir, v->model->device, &sums, e);
+    if (s) return s;
+    s = wane_save_prove(v, e);
+    wane_status hashed = wane_sums_finish(sums, !s, e);
+    return s ? s : hashed;
+}
+
 static wane_status write_all(saving *v, wane_err *e)
 {
     wane_status s = find_dtype(v, e);
@@ -260,7 +272,7 @@ static wane_status write_all(saving *v, wane_err *e)
     if (!s) s = name_shards(v, e);
     if (!s) s = wane_save_config(v, e);
     if (!s) s = save_companions(v, e);
-    if (!s) s = wane_save_prove(v, e);
+    if (!s) s = prove(v, e);
     if (!s) s = wane_dir_sync(v->dir, e);
     return s;
 }

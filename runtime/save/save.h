@@ -21,9 +21,10 @@ typedef struct {
 
 /* Writes weights, config with its quantization_config, tokenizer, chat template and generation
  * config into a temporary folder beside dir, opens it again, compares every tensor with the
- * model's, and renames. dir must not be there, nor lie in the source's folder (EIO). Weights that
- * are not quantized are copied byte for byte. EUNSUPPORTED, before anything is written, where the
- * packing cannot hold the codes, or not without rounding. On failure nothing is left. */
+ * model's, hashes every file into SHA256SUMS, and renames. dir must not be there, nor lie in the
+ * source's folder (EIO). Weights that are not quantized are copied byte for byte. EUNSUPPORTED,
+ * before anything is written, where the packing cannot hold the codes, or not without rounding. On
+ * failure nothing is left. */
 wane_status wane_save(wane_model *, const char *dir, const wane_save_options *, wane_saved *told,
                       wane_err *e);
 
@@ -32,9 +33,10 @@ wane_status wane_save(wane_model *, const char *dir, const wane_save_options *, 
 wane_status wane_model_open(const char *dir, wane_device *, wane_device *host, wane_model **out,
                             wane_err *e);
 
-/* How an opened folder is packed: *packing NULL where it is dense, else its grid as the stored
- * tensors of its first layer show it. Whole rows are told apart from a group as wide as some
- * matrices by every matrix having one scale a row. */
+/* How an opened folder is packed: *packing NULL where it is dense, else its grid as the headers of
+ * its first layer show it: fractional where zero points are numbers that may be fractions. Whole
+ * rows are told apart from a group as wide as some matrices by every matrix having one scale a row.
+ */
 wane_status wane_checkpoint_grid(const wane_checkpoint *, const wane_packing **packing,
                                  wane_packed_grid *, wane_err *e);
 /* Whether all matrices of a model of that shape can be written so. */

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """load_formats.py: the checkpoints of load_formats.lua, loaded by the programs they are for.
 
-    load_formats.py OUT [--only PATTERN] [--questions N] [--dtype bfloat16|float16|float32]
+    load_formats.py OUT [--only PATTERN] [--questions N] [--dtype bfloat16|float16|float32] [--generate]
 
 Every OUT/MODEL_FORMAT is loaded by Hugging Face Transformers, with compressed-tensors, or gptqmodel and optimum, beside
 it; HQQ's by the hqq library's own layers, as Transformers 5 does not read them. Last logits of each question and greedy
-answers are compared with wane's (OUT/MODEL_FORMAT.json). One JSON line for each folder; exit 1 where a relative error is
-2e-2 or more. W8A8 may have 6e-2: activations rounded to int8 turn any difference into steps of 1/127, so that the same
+answers are compared with wane's (OUT/MODEL_FORMAT.json). An answer is the same where each of its tokens, and its end, is
+the likeliest after those before it, which one pass over question and answer shows; --generate decodes token by token
+instead, which is slow on a CPU. One JSON line for each folder; exit 1 where a relative error is 2e-2 or more. W8A8 may have 6e-2: activations rounded to int8 turn any difference into steps of 1/127, so that the same
 computation by PyTorch in float32 and in float64 differs by 2.7e-2, and compressed-tensors divides by 127.5 besides."""
 import argparse
 import glob
@@ -74,20 +75,32 @@ def until_end(ids, ends):
     return ids
 
 
+def decodes(model, ids, answer, ends):
+    out = model.generate(ids, max_new_tokens=MOST, do_sample=False)[0, ids.shape[1]:].tolist()
+    return until_end(out, ends) == answer
+
+
+def follows(logits, answer, ends):
+    """Whether greedy decoding gives the answer: logits are those after the question and after each of its tokens."""
+    likeliest = logits.argmax(-1).tolist()
+    ended = len(answer) == MOST or likeliest[len(answer)] in ends
+    return likeliest[:len(answer)] == answer and ended
+
+
 @torch.no_grad()
-def compare(model, page, device):
+def compare(model, page, device, generate):
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
     difference = size = 0.0
     same = 0
     for q in page["questions"]:
-        ids = torch.tensor([q["ids"]], device=device)
+        answer = until_end(q["answer"], ends)
+        ids = torch.tensor([q["ids"] + answer], device=device)
+        logits = model(ids).logits[0, len(q["ids"]) - 1:].double().cpu()
         mine = torch.tensor(q["logits"], dtype=torch.float64)
-        theirs = model(ids).logits[0, -1].double().cpu()
-        difference += float((mine - theirs).square().sum())
+        difference += float((mine - logits[0]).square().sum())
         size += float(mine.square().sum())
-        out = model.generate(ids, max_new_tokens=MOST, do_sample=False)[0, len(q["ids"]):].tolist()
-        same += until_end(out, ends) == until_end(q["answer"], ends)
+        same += decodes(model, ids[:, :len(q["ids"])], answer, ends) if generate else follows(logits, answer, ends)
     return (difference / size) ** 0.5, same, len(page["questions"])
 
 
@@ -97,6 +110,7 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--generate", action="store_true")
     o = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = [p[:-len(".json")] for p in sorted(glob.glob(os.path.join(o.out, "*.json")))]
@@ -112,7 +126,7 @@ def main():
         began = time.time()
         try:
             model, beside = load(folder, getattr(torch, o.dtype), device)
-            error, same, n = compare(model, page, device)
+            error, same, n = compare(model, page, device, o.generate)
             layer = type(model.model.layers[0].mlp.down_proj).__name__
             line.update(loader=f"{beside} {versions[beside]}", layer=layer, error=error, same=same, questions=n)
             bad += not error < (ROUNDED if page["label"].endswith("a8") else LIMIT)

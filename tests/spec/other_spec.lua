@@ -55,6 +55,29 @@ describe("a checkpoint that another program wrote", function()
     end)
   end
 
+  it("becomes every format that wane check names, and no other", function()
+    for _, name in ipairs { "ct-sym", "ct-zeros", "ct-w8", "ct-w8a8", "gptq", "gptq-zeros", "gptq-w3", "gptq-v2", "awq", "hqq" } do
+      local quantize, named = wane.check(OTHER .. name).quantize, {}
+      for _, format in ipairs(quantize.convert) do named[format] = "sure" end
+      for _, format in ipairs(quantize.convert_perhaps) do named[format] = "perhaps" end
+      local model <close> = wane.load(OTHER .. name)
+      for _, format in ipairs { "compressed-tensors", "awq", "gptq", "gptq-v2", "hqq", "dense" } do
+        local out = ("%s/%s-as-%s"):format(dir, name, format)
+        local ok, err = pcall(wane.convert, OTHER .. name, out, { format = format, dtype = format == "dense" and "f32" or nil,
+                                                                  round_scales = true })
+        if named[format] ~= "perhaps" then assert.equal(named[format] == "sure", ok, out .. ": " .. tostring(err)) end
+        if ok then
+          local back <close> = wane.load(out)
+          local meant = model:tensor(MATRICES[1])
+          assert.is_true((back:tensor(MATRICES[1]) - meant):norm() <= 0.001 * meant:norm(), out)
+        else
+          assert.equal("unsupported", err.code, out)
+          assert.matches(format == "dense" and "8%-bit activations" or "format [%l-]+ holds", err.message)
+        end
+      end
+    end
+  end)
+
   it("is another where a bit of its codes is", function()
     local lie = dir .. "/lie"
     os.execute(("cp -r %sawq %s"):format(OTHER, lie))

@@ -110,6 +110,11 @@ describe("the folder", function()
     core.files.write(source .. "/tokenizer.model", "sentences")
     core.files.write(source .. "/modeling.py", "import os")
     core.files.write(source .. "/LICENSE", "free")
+    for _, name in ipairs { "special_tokens_map.json", "added_tokens.json", "vocab.json", "chat_template.json" } do
+      core.files.write(source .. "/" .. name, "{}")
+    end
+    core.files.write(source .. "/merges.txt", "a b")
+    core.files.write(source .. "/SHA256SUMS", "of the source")
     local model <close> = wane.load(source)
     local small <close> = quantize(model, wane.rtn { bits = 4 })
     out = place()
@@ -117,9 +122,11 @@ describe("the folder", function()
   end)
 
   it("has what other programs need, and no code", function()
-    assert.same({ "LICENSE", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-                  "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "wane.json" }, core.files.list(out))
-    for _, name in ipairs { "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "LICENSE" } do
+    assert.same({ "LICENSE", "SHA256SUMS", "added_tokens.json", "chat_template.jinja", "chat_template.json", "config.json",
+                  "generation_config.json", "merges.txt", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+                  "tokenizer.model", "tokenizer_config.json", "vocab.json", "wane.json" }, core.files.list(out))
+    for _, name in ipairs { "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", "merges.txt",
+                            "generation_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "LICENSE" } do
       assert.equal(core.files.sha256_file(source .. "/" .. name), core.files.sha256_file(out .. "/" .. name))
     end
   end)
@@ -155,6 +162,26 @@ describe("the folder", function()
         assert.same({ t.dtype, t.bytes }, { kept.dtype, kept.bytes }, name)
       end
     end
+  end)
+
+  it("has the hashes of all its files, which sha256sum and wane check find again", function()
+    local done = process.run(("cd %s && sha256sum -c SHA256SUMS"):format(out))
+    assert.equal(0, done.code, done.err)
+    assert.equal(#core.files.list(out) - 1, select(2, done.out:gsub(": OK\n", "")))
+    local page = wane.check(out, { verify = true })
+    assert.same({ #core.files.list(out) - 1, "SHA256SUMS" }, { page.hashes.compared, page.hashes.source })
+    assert.same({}, { table.unpack(page.hashes.unknown) })
+    -- a bit of a code, which nothing else would notice
+    local lie = place()
+    os.execute(("cp -r %s %s"):format(out, lie))
+    local bytes = core.files.read(lie .. "/model.safetensors")
+    local at = #bytes // 2
+    core.files.write(lie .. "/model.safetensors",
+      bytes:sub(1, at) .. string.char(bytes:byte(at + 1) ~ 1) .. bytes:sub(at + 2))
+    assert.is_true(wane.check(lie, { deep = true }).fine)
+    page = wane.check(lie, { verify = true })
+    assert.is_false(page.fine)
+    assert.matches("model.safetensors: its hash is", page.problems[1].message)
   end)
 
   it("tells how it was made", function()
