@@ -10,11 +10,7 @@ local answers = {}
 -- a hundred thousand spaces or dollar signs, on which some of the patterns below would take minutes.
 answers.most = 1000
 
--- (patterns that begin with the run itself would try every space of a long run inside)
-local function trim(text)
-  local first = text:find("%S")
-  return first and text:match("^.*%S", first) or ""
-end
+local trim = unicode.trim
 
 -- What opens or closes a group: \boxed{, {, }; an escaped brace, or any other escape, is text.
 local function groups(text)

@@ -4,6 +4,7 @@
 local core = require "wane.core"
 local options = require "wane.options"
 local records = require "wane.records"
+local trim = require "wane.template.unicode".trim
 
 local spec = {
   { name = "file", kind = "string",
@@ -68,13 +69,11 @@ local function understand(record, text_field)
   return nil, ("a record needs messages, prompt or %s"):format(text_field)
 end
 
-local function strip(line) return (line:gsub("^%s+", ""):gsub("%s+$", "")) end
-
 -- stripped lines that are not empty
 local function lines_of(text)
   local list = {}
   for line in (text .. "\n"):gmatch("(.-)\n") do
-    line = strip(line)
+    line = trim(line)
     if line ~= "" then list[#list + 1] = line end
   end
   return list
@@ -85,7 +84,7 @@ local function paragraphs_of(text)
   local list = {}
   text = text:gsub("\r\n", "\n"):gsub("\n[ \t]+%f[\n]", "\n")
   for part in (text .. "\n\n"):gmatch("(.-)\n\n+") do
-    part = strip(part)
+    part = trim(part)
     if part ~= "" then list[#list + 1] = part end
   end
   return list
@@ -100,7 +99,7 @@ local function read_plain(o, text)
   elseif o.plain == "paragraphs" then
     for i, part in ipairs(paragraphs_of(text)) do list[i] = { text = part } end
   else
-    list[1] = { text = strip(text), long = true }
+    list[1] = { text = trim(text), long = true }
   end
   return list
 end
@@ -135,7 +134,7 @@ local function read_texts(o)
     end
     if problem then error(("wane.calibration: text %d: %s"):format(i, problem), 3) end
     list[i] = record
-    parts[i] = strip(type(item) == "table" and core.json.encode(item) or item)
+    parts[i] = trim(type(item) == "table" and core.json.encode(item) or item)
   end
   return list, core.files.sha256(table.concat(parts, "\n"))
 end
@@ -255,7 +254,7 @@ function calibration:bind(model)
   return bound
 end
 
-local function normalize(text) return strip(text:lower():gsub("%s+", " ")) end
+local function normalize(text) return trim(text:lower():gsub("%s+", " ")) end
 
 --- Which of the given texts the set has too, whatever their case and spaces: a set that shares questions with an
 -- evaluation flatters it.

@@ -248,7 +248,6 @@ local function look_at_numbers(page, dir, deep)
   if not ok then
     add_error(page, "numbers", found)
   else
-    table.sort(found.problems, function(a, b) return (a.tensor or "") < (b.tensor or "") end)
     for _, problem in ipairs(found.problems) do
       problem.part = "numbers"
       page.problems[#page.problems + 1] = problem

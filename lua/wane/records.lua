@@ -6,6 +6,7 @@
 --   text      { text = line } of each line that is not empty
 -- A file of text whose lines are objects is JSONL whatever its name.
 local core = require "wane.core"
+local trim = require "wane.template.unicode".trim
 
 local records = {}
 
@@ -26,8 +27,6 @@ end
 local function is_list(value)
   return type(value) == "table" and (getmetatable(value) or {}).__jsontype == "array"
 end
-
-local function strip(line) return (line:gsub("^%s+", ""):gsub("%s+$", "")) end
 
 -- lines with their numbers, without their ends
 local function each_line(text)
@@ -58,7 +57,7 @@ end
 
 function read.text(path, text, take)
   for number, line in each_line(text) do
-    line = strip(line)
+    line = trim(line)
     if line ~= "" then take(core.json.object { text = line }, number, ("%s:%d:1"):format(path, number)) end
   end
 end
@@ -79,7 +78,7 @@ end
 
 -- Many files called .json, and some called .txt, hold an object on each line.
 local function is_lines(text)
-  local line, rest = text:match("^%s*([^\n]+)\n(.*)")
+  local line, rest = text:match("^([^\n]+)\n(.*)", text:find("%S") or 1)
   if not line or line:sub(1, 1) ~= "{" or not rest:find("%S") then return false end
   return (pcall(core.json.decode, line))
 end

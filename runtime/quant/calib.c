@@ -11,7 +11,7 @@
 
 #include "runtime/base/units.h"
 
-enum { STAGES = 4, RANGES = 8 };
+enum { RANGES = 8 }; /* of a batch that go to the kernels apart, at most */
 
 /* What a batch needs on the device, from one allocation; x may be where it waits. */
 typedef struct {
@@ -328,13 +328,7 @@ static wane_status load_block(const wane_calib *c, int b, int stage, space *s, w
     k->keys = carve(s, activations(c), n, kv);
     k->values = carve(s, activations(c), n, kv);
     k->scratch = carve(s, WANE_U8, 1, (int64_t)wane_block_scratch(config, activations(c), n)).data;
-    k->attention = (wane_attention){.runs = runs.data,
-                                    .spans = spans.data,
-                                    .n_runs = batch->n_runs,
-                                    .heads = (int)config->heads,
-                                    .kv_heads = (int)config->kv_heads,
-                                    .head_dim = (int)config->head_dim,
-                                    .scale = (float)(config->rope_gain / sqrt((double)config->head_dim))};
+    k->attention = wane_block_attention(config, runs.data, batch->n_runs, spans.data);
     if (stage != 0 && (stage != 1 || c->in)) return WANE_OK;
     wane_status st = put(d, runs, batch->runs, e);
     if (!st && batch->n_spans) st = put(d, spans, batch->spans, e);
@@ -531,7 +525,7 @@ wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, 
     wane_status s = open_space(c, &buffer, e);
     if (!s && needs) s = open_stats(c, stage + 1, needs, &stats, e);
     if (s) goto done;
-    c->stage = STAGES; /* until all batches are there, no step is right */
+    c->stage = WANE_STAGES; /* until all batches are there, no step is right */
     for (int b = 0; b < c->batches->count && !s; b++) {
         s = wane_device_poll(c->model->device, e);
         if (!s) s = step_batch(c, layer, number, b, stage, buffer, stats, e);
@@ -569,7 +563,7 @@ wane_status wane_calib_compare(wane_calib *c, wane_mat w, wane_mat s, wane_qmat 
     wane_device *d = c->model->device;
     wane_tensor *buffer = NULL;
     *error = *norm = 0;
-    if (!c->sample || c->stage < 0 || c->stage >= STAGES ||
+    if (!c->sample || c->stage < 0 || c->stage >= WANE_STAGES ||
         w.cols != wane_stage_width(c->model->config, c->stage) || w.rows > c->width)
         return wane_fail(e, WANE_EARG, "calibration: no input for this matrix is at hand");
     wane_mat all = sample_of(c, c->stage);

@@ -15,7 +15,8 @@
 
 static const wane_option options[] = {
     {"symmetric", WANE_BOOLEAN, NAN, 0, 1, NULL,
-     "no zero points; true unless given at 4 and 8 bits, which programs read as GPTQ files only so, "
+     "no zero points; true unless given at 4 and 8 bits, which programs read as GPTQ files only "
+     "so, "
      "false below"},
     {"damp", WANE_NUMBER, 0.01, 0, 1, NULL,
      "share of the mean diagonal added to it; raised where needed"},

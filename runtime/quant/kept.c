@@ -42,8 +42,7 @@ static uint64_t kept_head_bytes(void *self)
 {
     const kept *k = self;
     if (k->head) return wane_quantized_bytes(k->head);
-    const wane_entry *t = wane_checkpoint_find(k->checkpoint, "lm_head.weight", NULL);
-    return t ? t->end - t->begin : 0;
+    return wane_checkpoint_bytes(k->checkpoint, "lm_head.weight");
 }
 
 static void kept_release(void *self)
@@ -59,10 +58,8 @@ wane_status wane_layer_begin(const wane_layer *from, wane_layer **out, wane_err 
 {
     wane_layer *l = *out = wane_layer_new();
     if (!l) return wane_fail(e, WANE_EOOM, "host: no memory for a layer");
-    l->input_norm = wane_tensor_retain(from->input_norm);
-    l->post_norm = wane_tensor_retain(from->post_norm);
-    l->q_norm = wane_tensor_retain(from->q_norm);
-    l->k_norm = wane_tensor_retain(from->k_norm);
+    for (int n = 0; n < WANE_NORMS; n++)
+        *wane_layer_norm(l, n) = wane_tensor_retain(*wane_layer_norm(from, n));
     for (int i = 0; i < WANE_LINEARS; i++)
         l->linear[i].bias = wane_tensor_retain(from->linear[i].bias);
     return WANE_OK;

@@ -8,7 +8,7 @@
 #include "runtime/model/block.h"
 #include "runtime/quant/stage.h"
 
-enum { ROWS_MOST = 8192, ROWS_GOOD = 4096, STAGES = 4 };
+enum { ROWS_MOST = 8192, ROWS_GOOD = 4096 };
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -18,7 +18,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 int64_t wane_widest(const wane_config *c)
 {
     int64_t width = 0;
-    for (int s = 0; s < STAGES; s++)
+    for (int s = 0; s < WANE_STAGES; s++)
         if (wane_stage_width(c, s) > width) width = wane_stage_width(c, s);
     return width;
 }
@@ -68,7 +68,7 @@ wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, in
     bool square = tokens || p->method->needs & WANE_NEED_GRAM;
     uint64_t layer = layer_bytes(model, p), stage = 0, gram = 0;
     int64_t few = p->act_bits ? sample_rows(tokens) : 0;
-    for (int s = 0; s < STAGES; s++) {
+    for (int s = 0; s < WANE_STAGES; s++) {
         int64_t m = 0, k = 0;
         for (int i = 0; i < wane_stage_count(s); i++) {
             int64_t rows;

@@ -66,7 +66,7 @@ static int option_number(const wane_method *m, const char *name)
     return -1;
 }
 
-/* Place of word among the words of choices, or -1; the words' number in *count. */
+/* Place of word among the words of choices, from 0, or -1. */
 static int word_place(const char *choices, const char *word, size_t length)
 {
     int place = 0;

@@ -125,6 +125,13 @@ function unicode.strip(s, side, set)
   return s:sub(first, last)
 end
 
+--- Without ASCII's white space at both ends, in time that goes with the length: a pattern that begins with the run
+-- itself would try every space of a long run inside.
+function unicode.trim(s)
+  local first = s:find("%S")
+  return first and s:match("^.*%S", first) or ""
+end
+
 function unicode.is_space(character) return is_member(nil, character) or false end
 
 local maps -- filled at the first text that is not ASCII
