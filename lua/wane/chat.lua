@@ -249,11 +249,28 @@ local function check_option(name, made)
     table.concat(names, ", ")), 3)
 end
 
---- Renders messages to a prompt.
+-- The messages with the system's words before those of the user that follow them; nil where these are not what they
+-- begin with.
+local function folded(messages)
+  local system, user = messages[1], messages[2]
+  if system.role ~= "system" or not user or user.role ~= "user" or type(system.content) ~= "string"
+    or type(user.content) ~= "string" then
+    return nil
+  end
+  local copy, both = table.move(messages, 2, #messages, 1, {}), {}
+  for key, value in pairs(user) do both[key] = value end
+  both.content = system.content .. "\n\n" .. user.content
+  copy[1] = both
+  return copy
+end
+
+--- Renders messages to a prompt. A template that refuses a system message (those of the first Mistral models know two
+-- roles) gets its words at the start of what the user says.
 -- @param from what chat.find gave, or a model's folder, or a compiled template
 -- @param messages list of { role, content }
 -- @param options see chat.options; what else is there becomes a variable of the template
--- @return the prompt, and { template = its name, clock = the time it was told, where it asked }
+-- @return the prompt, and { template = its name, clock = the time it was told, where it asked, folded = true where the
+--   system's words stand in the user's message }
 -- @error format (the template refuses these messages: the error carries its text and the roles), unsupported, io
 function chat.render(from, messages, options)
   options = options or {}
@@ -271,6 +288,13 @@ function chat.render(from, messages, options)
     if option ~= "template" and option ~= "clock" then context[option] = value end
   end
   local ok, text = pcall(made.render, made, context, { clock = options.clock })
+  local fold
+  if not ok and type(text) == "table" and text.raised then
+    context.messages = folded(messages)
+    local again, other = pcall(made.render, made, context, { clock = options.clock })
+    fold = context.messages and again or nil
+    if fold then ok, text = true, other end
+  end
   if not ok then
     local e = text
     if type(e) == "table" and e.raised then
@@ -280,7 +304,7 @@ function chat.render(from, messages, options)
     error(e, 0)
   end
   local told = made.asks_time and template.clock.text(template.clock.read(options.clock)) or nil
-  return text, { template = name or made.name, clock = told }
+  return text, { template = name or made.name, clock = told, folded = fold }
 end
 
 return chat

@@ -41,7 +41,9 @@ local function questions(run, task)
     local user = task.user(record)
     local messages = { { role = "system", content = o.system[task.name] or task.system },
                        { role = "user", content = user } }
-    local ids, prompt = tokenizer:prompt(messages, { add_generation_prompt = true, enable_thinking = o.thinking })
+    local ids, prompt, told = tokenizer:prompt(messages,
+      { add_generation_prompt = true, enable_thinking = o.thinking })
+    run.folded = run.folded or told and told.folded
     asked[i] = {
       task = task, record = record, line = lines[i], user = user, prompt = prompt, prompt_ids = ids,
       id = hash(task.name, user, tostring(task.gold(record))):sub(1, 16),
@@ -219,6 +221,9 @@ local function describe(run, result, sets)
   result.layers = q and q.layers and q.layers[1] and q.layers or nil
   if o.calibration then result.overlap = overlap(o.calibration, sets) end
   local list = warnings(result)
+  if run.folded then
+    list[#list + 1] = "the chat template refuses a system message: its words stand at the start of the question"
+  end
   result.warnings = table.move(run.left, 1, #run.left, #list + 1, list)
 end
 

@@ -67,21 +67,21 @@ local function marked(tokenizer, messages)
   return copy, stands
 end
 
-core.docs["tokenizer.prompt"] = "tokenizer:prompt(messages, options of chat) -> ids, text: as chat, but the texts of "
-  .. "special tokens inside messages stay text; raises format, unsupported"
+core.docs["tokenizer.prompt"] = "tokenizer:prompt(messages, options of chat) -> ids, text, about: as chat, but the "
+  .. "texts of special tokens inside messages stay text; raises format, unsupported"
 
 --- Messages as token ids, and as text. The template's special tokens are special; the same text inside a message that
 -- the model did not write is plain text, so that a question cannot end its own turn.
 -- @param messages list of { role, content }
 -- @param options as for chat
--- @return integer[], string
+-- @return integer[], string, and what chat.render says of it
 function core.tokenizer.methods.prompt(self, messages, options)
   local copy, stands = marked(self, messages)
   if not copy then
-    local text = self:chat(messages, options)
-    return self:encode(text, { special = false }), text
+    local text, about = self:chat(messages, options)
+    return self:encode(text, { special = false }), text, about
   end
-  local ids, shown, rest = {}, {}, self:chat(copy, options)
+  local ids, shown, rest, about = {}, {}, self:chat(copy, options)
   local function add(text, how)
     local more = self:encode(text, how)
     table.move(more, 1, #more, #ids + 1, ids)
@@ -96,7 +96,7 @@ function core.tokenizer.methods.prompt(self, messages, options)
     rest = rest:sub(last + 1)
   end
   if rest ~= "" then add(rest, { special = false }) end
-  return ids, table.concat(shown)
+  return ids, table.concat(shown), about
 end
 
 -- A folder without tokenizer.json is told from one that cannot be read.

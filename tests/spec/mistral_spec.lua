@@ -215,3 +215,104 @@ describe("what a decoder strips", function()
     end
   end)
 end)
+
+local families = require "support.families"
+local expected = json.load(FOLDER .. "/expected.json").chats
+
+-- The checkpoint's folder with something else in it; change[name](text) -> text
+local function folder_with(change)
+  local folder = families.folder()
+  for _, name in ipairs { "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+                          "tokenizer_config.json" } do
+    local text = core.files.read(FOLDER .. "/" .. name)
+    core.files.write(folder.path .. "/" .. name, change[name] and change[name](text) or text)
+  end
+  return folder
+end
+
+describe("a Mistral checkpoint", function()
+  it("chats as with Transformers: prompts, ids, greedy answers, their text", function()
+    local model <close> = wane.load(FOLDER)
+    assert.equal(3, #expected)
+    local prompts = {}
+    for i, row in ipairs(expected) do
+      local ids, text = model.tokenizer:prompt(row.messages, { add_generation_prompt = true })
+      assert.equal(row.prompt, text)
+      assert.equal(show(row.ids), show(ids))
+      prompts[i] = ids
+    end
+    for i, out in ipairs(model:generate(prompts, { max_tokens = 24 })) do
+      assert.equal(show(expected[i].answer), show(out.ids))
+      assert.equal(expected[i].text, out.text)
+    end
+  end)
+
+  it("ends an answer at a text that several tokens make", function()
+    local model <close> = wane.load(FOLDER)
+    local all = model:generate({ expected[3].ids }, { max_tokens = 24 })[1].text
+    local stop = all:sub(12, 16)
+    local out = model:generate({ expected[3].ids }, { max_tokens = 24, stop = { stop } })[1]
+    assert.equal("stop", out.finish)
+    assert.equal(all:sub(1, all:find(stop, 1, true) - 1), out.text)
+  end)
+
+  it("is scored, quantized, saved and evaluated with its tokenizer", function()
+    local model <close> = wane.load(FOLDER)
+    local score = model:score({ { "The moon", " wanes." } })[1]
+    assert.equal(#model.tokenizer:encode "The moon wanes." - #model.tokenizer:encode "The moon", score.tokens)
+    assert.is_true(model:perplexity("The moon wanes over the river, and the sea with it.").tokens > 10)
+    local folder <close> = families.folder()
+    local calib = wane.calibration { file = "examples/data/calibration.jsonl", samples = 96, tokens = 64 }
+    local small <close> = wane.quantize(model, wane.gptq { bits = 4, group_size = -1 }, calib,
+      { out = folder.path .. "/w4" })
+    assert.equal("Why?", small.tokenizer:decode(small.tokenizer:encode "Why?"))
+    local again <close> = wane.load(folder.path .. "/w4")
+    local result = wane.evaluate(again, { tasks = { "arc", "squad_v2" }, data = "examples/data", trunc_eval = 2,
+                                          max_tokens = 8 })
+    assert.equal(4, result.n)
+    assert.matches("^<s>%[INST%] You are taking a multiple%-choice test", result.samples[1].prompt)
+    assert.is_nil(table.concat(result.warnings, "\n"):find("system message", 1, true))
+  end)
+
+  it("may have a template that knows no system message: its words come before the question", function()
+    local folder <close> = folder_with { ["tokenizer_config.json"] = function(text)
+      local config = json.decode(text)
+      config.chat_template = "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        .. "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+        .. "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% elif m['role'] == 'assistant' %}"
+        .. "{{ m['content'] + eos_token }}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}"
+        .. "{% endif %}{% endfor %}"
+      return json.encode(config)
+    end }
+    local model <close> = wane.load(folder.path)
+    local messages = { { role = "system", content = "Be brief." }, { role = "user", content = "Why?" } }
+    local ids, text, about = model.tokenizer:prompt(messages, { add_generation_prompt = true })
+    assert.equal("<s>[INST] Be brief.\n\nWhy? [/INST]", text)
+    assert.equal(show(ids), show(model.tokenizer:encode(text)))
+    assert.is_true(about.folded)
+    assert.equal("Why?", messages[2].content)
+    local ok, err = pcall(model.tokenizer.chat, model.tokenizer, { messages[1], messages[1], messages[2] })
+    assert.is_false(ok)
+    assert.matches("must alternate", err.message)
+    assert.is_false((pcall(model.tokenizer.chat, model.tokenizer, { messages[1] })))
+    local result = wane.evaluate(model, { tasks = { "arc" }, data = "examples/data", trunc_eval = 1, max_tokens = 4 })
+    assert.matches("refuses a system message", table.concat(result.warnings, "\n"))
+    assert.matches("^<s>%[INST%] You are taking .*\n\n", result.samples[1].prompt)
+  end)
+
+  it("passes wane check in every variant of its tokenizer, with what it cannot give back", function()
+    for i = 1, 4 do
+      local folder <close> = folder_with { ["tokenizer.json"] = function() return file(cases[i].replace) end }
+      local page = wane.check(folder.path)
+      assert.is_true(page.fine, page.problems[1] and page.problems[1].message)
+      local told = table.concat(page.warnings, "\n"):find("alike with and without a space", 1, true)
+      assert.equal(i == 2 or i == 3, told ~= nil, cases[i].name)
+    end
+    local folder <close> = folder_with { ["tokenizer.json"] = function()
+      return file { decoder = { type = "Sequence", decoders = { { type = "Fuse" } } } }
+    end }
+    local page = wane.check(folder.path)
+    assert.is_false(page.fine)
+    assert.equal("tokenizer", page.problems[1].part)
+  end)
+end)
