@@ -4,11 +4,13 @@
 local core = require "wane.core"
 local options = require "wane.options"
 local records = require "wane.records"
+local sets = require "wane.sets"
 local trim = require "wane.template.unicode".trim
 
 local spec = {
   { name = "file", kind = "string",
-    doc = "JSONL, JSON or Parquet of records with messages, prompt or text; or plain text, a prompt on each line" },
+    doc = "JSONL, JSON or Parquet of records with messages, prompt or text; or plain text, a prompt on each line; "
+      .. "or a folder or pattern of such files, as the Hub's data sets have" },
   { name = "texts", kind = "list", doc = "texts, or lists of messages, instead of a file" },
   { name = "samples", kind = "integer", default = 128, least = 1, doc = "most records, spread evenly over the file" },
   { name = "tokens", kind = "integer", default = 512, least = 8, doc = "most tokens of a record; the rest is cut" },
@@ -104,23 +106,40 @@ local function read_plain(o, text)
   return list
 end
 
--- The set's hash is that of what its text says, whatever its line ends: of the stripped lines that are not empty.
+-- The texts of files that are no Parquet, one after the other; nil where there is Parquet. What it is called is said of
+-- the first.
+local function texts_of(files)
+  local kind, parts = nil, {}
+  for i, path in ipairs(files) do
+    local one, text = records.open(path)
+    if one == "parquet" then return nil end
+    kind, parts[i] = kind or one, text
+  end
+  return kind, table.concat(parts, "\n\n")
+end
+
+-- The set's hash is that of what its text says, whatever its line ends: of the stripped lines that are not empty. Of
+-- Parquet it is that of the files.
 local function read_file(o)
-  local kind, text = records.open(o.file)
+  local files = sets.files(o.file, { "train" })
+  local kind, text = texts_of(files)
   local hash
-  if kind == "parquet" then
-    hash = core.files.sha256_file(o.file)
+  if not kind then
+    hash = sets.hash(files)
   else
     local lines = lines_of(text)
     if #lines == 0 then fail(o.file, "no calibration texts: the file is empty") end
     hash = core.files.sha256(table.concat(lines, "\n"))
-    if kind == "text" then return read_plain(o, text), hash end
+    if kind == "text" then
+      local list = read_plain(o, text)
+      return list, hash, #list, #files
+    end
   end
   local problem_of = function(record) return select(2, understand(record, o.text)) end
   local fields = table.move(ANSWERS, 1, #ANSWERS, 4, { "messages", "prompt", o.text })
-  local list = records.read(o.file, problem_of, fields)
+  local list, count = records.sample(files, o.samples, problem_of, fields)
   for i, record in ipairs(list) do list[i] = understand(record, o.text) end
-  return list, hash
+  return list, hash, count, #files
 end
 
 local function read_texts(o)
@@ -141,21 +160,21 @@ end
 
 -- count of all, evenly spread, in order
 local function spread(list, count)
-  if #list <= count then return list end
   local chosen = {}
-  for i = 1, count do chosen[i] = list[(2 * i - 1) * #list // (2 * count) + 1] end
+  for i, place in ipairs(records.spread(#list, count)) do chosen[i] = list[place] end
   return chosen
 end
 
 --- Reads a set: wane.calibration { file = "examples/data/calibration.jsonl", samples = 128, tokens = 512 }.
--- @return calibration { file, hash, count, samples, tokens, weights, answer }
+-- @return calibration { file, files, hash, count, samples, tokens, weights, answer }
 -- @error io, format with file:line:column
 local function open(given)
   local o = options.check(spec, given, "wane.calibration")
   if (o.file == nil) == (o.texts == nil) then error("wane.calibration takes file = or texts =", 2) end
-  local list, hash
-  if o.file then list, hash = read_file(o) else list, hash = read_texts(o) end
-  local self = { file = o.file or "texts", hash = hash, count = #list, list = spread(list, o.samples) }
+  local list, hash, count, files
+  if o.file then list, hash, count, files = read_file(o) else list, hash = read_texts(o) end
+  local self = { file = o.file or "texts", files = files, hash = hash, count = count or #list,
+                 list = spread(list, o.samples) }
   self.most = o.samples
   self.samples, self.tokens, self.weights, self.answer, self.force = #self.list, o.tokens, o.weights, o.answer, o.force
   return setmetatable(self, calibration)
@@ -163,8 +182,9 @@ end
 
 function calibration.__tostring(self)
   local answer = self.answer ~= 1 and (", answers count %g"):format(self.answer) or ""
-  return ("calibration %s   %d of %d records   at most %d tokens   %s%s"):format(
-    self.file, self.samples, self.count, self.tokens, self.weights, answer)
+  local files = (self.files or 1) > 1 and (" (%d files)"):format(self.files) or ""
+  return ("calibration %s%s   %d of %d records   at most %d tokens   %s%s"):format(
+    self.file, files, self.samples, self.count, self.tokens, self.weights, answer)
 end
 
 -- how many ids two lists begin with in common

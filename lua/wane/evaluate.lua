@@ -11,7 +11,8 @@ local tasks = require "wane.tasks"
 
 local spec = {
   { name = "tasks", kind = "list", default = tasks.names, doc = "question sets" },
-  { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl, .json or .parquet" },
+  { name = "data", kind = "string", default = "examples/data",
+    doc = "folder with TASK.test.jsonl, .json or .parquet, or TASK/" },
   { name = "trunc_eval", kind = "integer", default = 0, doc = "the first so many records of each set; 0 or less: all" },
   { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
   { name = "batch", kind = "integer", default = 0, least = 0, doc = "answers at once; 0: as many as fit" },

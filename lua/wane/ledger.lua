@@ -52,7 +52,7 @@ function ledger.cell_key(model_key, o)
   local sets = {}
   for i, name in ipairs(o.tasks) do
     local task = tasks.get(name)
-    sets[i] = task.name .. " " .. files.sha256_file(tasks.file(o.data, task.name))
+    sets[i] = task.name .. " " .. require "wane.sets".hash(tasks.files(o.data, task.name))
   end
   return hash(core.version, model_key, table.concat(sets, ","), tostring(math.max(o.trunc_eval, 0)),
     tostring(o.max_tokens))

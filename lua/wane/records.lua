@@ -114,6 +114,49 @@ function records.open(path)
   return kind or first == "{" and "jsonl" or first == "[" and "json" or "text", text
 end
 
+-- How many rows the files have; nil where one of them is not Parquet.
+local function rows_of(files)
+  local total = 0
+  for _, path in ipairs(files) do
+    if records.open(path) ~= "parquet" then return nil end
+    local reader <close> = core.data.parquet(path, {})
+    total = total + reader:rows()
+  end
+  return total
+end
+
+--- The places of count of n, evenly spread, in order; all where there are no more.
+function records.spread(n, count)
+  local places = {}
+  for i = 1, math.min(n, count) do places[i] = n <= count and i or (2 * i - 1) * n // (2 * count) + 1 end
+  return places
+end
+
+--- Of the rows of Parquet files some, evenly spread; no others are kept or checked. Of other files every record.
+-- @return table[], integer  the records, and how many there are
+function records.sample(files, count, check, fields)
+  local total, number, list = rows_of(files), 0, {}
+  if not total then
+    for _, path in ipairs(files) do
+      local more = records.read(path, check, fields)
+      table.move(more, 1, #more, #list + 1, list)
+    end
+    return list, #list
+  end
+  local places = records.spread(total, count)
+  for _, path in ipairs(files) do
+    read.parquet(path, nil, function(record, _, where, hint)
+      number = number + 1
+      if number ~= places[#list + 1] then return end
+      local problem = check and check(record)
+      if problem then raise(path, ("%s: %s%s"):format(where, problem, hint or "")) end
+      list[#list + 1] = record
+    end, fields)
+  end
+  if total == 0 then raise(files[1], ("%s: no records"):format(files[1])) end
+  return list, total
+end
+
 --- Every record in order, each with its number beside it: of its line, in JSON and Parquet of the record itself.
 -- A byte order mark, CRLF and a missing last newline are fine.
 -- @param path string

@@ -205,7 +205,7 @@ local function check(o, level)
       error(("wane.study: %s needs a calibration"):format(plan.method), level + 1)
     end
   end
-  for _, name in ipairs(o.tasks) do tasks.file(o.data, tasks.get(name, level + 2).name) end
+  for _, name in ipairs(o.tasks) do tasks.files(o.data, tasks.get(name, level + 2).name) end
   check_names(o, level + 1)
 end
 

@@ -15,6 +15,7 @@ local answers = require "wane.answers"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
 local records = require "wane.records"
+local sets = require "wane.sets"
 local statistics = require "wane.statistics"
 
 local function with_context(record)
@@ -288,21 +289,37 @@ end
 
 local ENDINGS = { ".test.jsonl", ".jsonl", ".test.json", ".json", ".test.parquet", ".parquet" }
 
---- The file of a set in a folder: DIR/TASK.test.jsonl, or TASK.jsonl, or either as .json or .parquet.
--- @return string
--- @error io naming the first two
-function tasks.file(dir, name)
+--- The files of a set in a folder: DIR/TASK.test.jsonl, or TASK.jsonl, or either as .json or .parquet; else those of
+-- the folder DIR/TASK, as the Hub's data sets have them, of several splits test or validation.
+-- @return string[]
+-- @error io naming the first two, or a shard that is missing
+function tasks.files(dir, name)
   for _, ending in ipairs(ENDINGS) do
     local path = ("%s/%s%s"):format(dir, name, ending)
-    if core.files.kind(path) == "file" then return path end
+    if core.files.kind(path) == "file" then return { path } end
   end
+  local folder = ("%s/%s"):format(dir, name)
+  if core.files.kind(folder) == "directory" then return sets.files(folder, { "test", "validation" }) end
   local shown = fingerprint.shown(dir)
   local why = ("there is no folder %s with question sets"):format(shown)
   if core.files.kind(dir) then
-    why = ("no %s.test.jsonl or %s.jsonl in %s, nor .json or .parquet"):format(name, name, shown)
+    why = ("no %s.test.jsonl or %s.jsonl in %s, nor .json or .parquet, nor a folder %s"):format(name, name, shown, name)
   end
-  options.fail { code = "io", op = "evaluate", path = dir,
-                 message = why .. "; name the folder with --data, or data = in a script" }
+  return options.fail { code = "io", op = "evaluate", path = dir,
+                        message = why .. "; name the folder with --data, or data = in a script" }
+end
+
+-- Records of files in a row, and their numbers: those of lines, or where there are several files, of records in all.
+local function read_files(files, check, fields)
+  local list, numbers = {}, {}
+  for _, path in ipairs(files) do
+    local more, places = records.read(path, check, fields)
+    for i, record in ipairs(more) do
+      list[#list + 1] = record
+      numbers[#list] = files[2] and #list or places[i]
+    end
+  end
+  return list, numbers
 end
 
 --- A set's records in the task's own shape, each with its number beside it. Those that the task cannot ask are left
@@ -310,8 +327,8 @@ end
 -- @return table[], integer[], string or nil  what was left out
 -- @error io, format with the file and the place
 function tasks.read(dir, task)
-  local path, shaped = tasks.file(dir, task.name), {}
-  local given, numbers = records.read(path, function(record)
+  local files, shaped = tasks.files(dir, task.name), {}
+  local given, numbers = read_files(files, function(record)
     local own, out = nil, nil
     if task.from_hub then own, out = task.from_hub(record) end
     shaped[record] = own or out or record
@@ -329,7 +346,8 @@ function tasks.read(dir, task)
   if out == 0 then return list, places end
   local left = ("%d of %d records of %s %s and are left out"):format(out, #given, task.name, why)
   if not list[1] then
-    options.fail { code = "format", op = "evaluate", path = path, message = fingerprint.shown(path) .. ": " .. left }
+    options.fail { code = "format", op = "evaluate", path = files[1],
+                   message = fingerprint.shown(files[1]) .. ": " .. left }
   end
   return list, places, left
 end

@@ -21,7 +21,7 @@ return {
     { name = "tasks", kind = "list", of = "one of", choices = tasks.names, default = tasks.names,
       doc = "question sets" },
     { name = "data", kind = "string", default = "examples/data",
-      doc = "folder with TASK.test.jsonl, .json or .parquet" },
+      doc = "folder with TASK.test.jsonl, .json or .parquet, or folders of shards TASK/" },
     { name = "max_tokens", kind = "integer", default = 1000, least = 1, doc = "most generated tokens for an answer" },
     { name = "batch", kind = "integer", default = 0, least = 0, doc = "answers at once; 0: as many as fit" },
     { name = "thinking", kind = "boolean", default = false, doc = "let the chat template open a thinking part" },

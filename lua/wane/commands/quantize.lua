@@ -48,7 +48,8 @@ return {
     { name = "src", kind = "string", required = true, doc = "folder of the model, or a hub id" },
     { name = "dst", kind = "string", required = true, doc = "folder to write; must not be there yet" },
     { name = "calib", kind = "string",
-      doc = "calibration set: JSONL, JSON or Parquet of chats, prompts or texts; or text, one prompt a line" },
+      doc = "calibration set: JSONL, JSON or Parquet of chats, prompts or texts; or text, one prompt a line; or a "
+        .. "folder or pattern of such files" },
     { name = "calib_plain", kind = "one of", choices = { "lines", "paragraphs", "file" }, default = "lines",
       doc = "plain text: each line a prompt, each paragraph a raw text, or the file one, cut into samples" },
     { name = "bits", kind = "one of", choices = methods.rtn.options.bits.choices, default = 4,
