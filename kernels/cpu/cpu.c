@@ -80,7 +80,8 @@ static void describe(wane_dev *d)
 static bool blas_has_room(int threads)
 {
     size_t bytes = (size_t)threads * BLAS_MIB << 20;
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return false;
     munmap(at, bytes);
     return true;

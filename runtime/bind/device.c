@@ -71,9 +71,8 @@ static int l_limits(lua_State *L)
 
 static int l_reset_peak(lua_State *L)
 {
-    wane_device *d = wane_bind_device(L), *h = wane_bind_host(L);
-    d->peak = d->live;
-    h->peak = h->live;
+    wane_device_reset_peak(wane_bind_device(L));
+    wane_device_reset_peak(wane_bind_host(L));
     return 0;
 }
 

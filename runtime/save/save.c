@@ -184,7 +184,8 @@ static wane_status name_shards(saving *v, wane_err *e)
     return s;
 }
 
-/* Files that travel with a model and are not weights or config. Never code: "tokenizer.py". */
+/* Files that travel with a model and are not weights or config. Never code: "tokenizer.py"; nor a
+ * name that would be two lines of SHA256SUMS. */
 static bool travels(const char *name)
 {
     static const char *const ends[] = {".json", ".jinja", ".txt", ".model", ".md"};
@@ -199,6 +200,8 @@ static bool travels(const char *name)
                                          "NOTICE"};
     const char *dot = strrchr(name, '.');
     bool data = !dot;
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
+        if (*c < ' ' || *c == 0x7f || *c == '\\') return false;
     for (size_t i = 0; i < sizeof ends / sizeof *ends && !data; i++) data = !strcmp(dot, ends[i]);
     for (size_t i = 0; data && i < sizeof begins / sizeof *begins; i++)
         if (!strncmp(name, begins[i], strlen(begins[i]))) return true;

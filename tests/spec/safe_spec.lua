@@ -113,6 +113,16 @@ describe("what is written", function()
     assert.matches("tokenizer_more.json is a link", warned, 1, true)
   end)
 
+  it("has no file whose name would be a line of its own among the hashes", function()
+    local source, out = copy "lines", dir .. "/lines_out"
+    put(source .. "/tokenizer\n" .. ("0"):rep(64) .. "  config.json", "{}")
+    local model <close> = wane.load(source)
+    local small <close> = wane.quantize(model, wane.rtn { bits = 4 })
+    small:save(out)
+    for _, name in ipairs(core.files.list(out)) do assert.is_nil(name:find "%c") end
+    assert.is_true(wane.check(out, { verify = true }).fine)
+  end)
+
   it("is the same bytes each time, where codes leave bits unused, too", function()
     local model <close> = wane.load(LUNE)
     local sums = {}

@@ -72,9 +72,6 @@ end
 --- The number of characters before a byte.
 function unicode.count_before(s, byte) return unicode.len(s:sub(1, byte - 1)) end
 
---- The byte at which character i (0-based, at most the length) starts.
-function unicode.byte_of(s, i) return #unicode.slice(s, 0, i) + 1 end
-
 -- The character that ends at byte `stop`: its first byte.
 local function character_before(s, stop)
   local start = stop
