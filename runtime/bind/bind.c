@@ -198,6 +198,12 @@ void wane_set_bytes(lua_State *L, const char *name, uint64_t value)
     wane_set_integer(L, name, value > INT64_MAX ? INT64_MAX : (int64_t)value);
 }
 
+void wane_set_boolean(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
 void wane_set_string(lua_State *L, const char *name, const char *value)
 {
     lua_pushstring(L, value);
@@ -373,7 +379,6 @@ int luaopen_wane_core(lua_State *L)
     lua_pop(L, 1);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, DOCS);
     lua_setfield(L, -2, "docs");
-    lua_pushstring(L, WANE_VERSION);
-    lua_setfield(L, -2, "version");
+    wane_set_string(L, "version", WANE_VERSION);
     return 1;
 }

@@ -123,6 +123,7 @@ const char *wane_opt_string(lua_State *L, int arg, const char *name,
  * out where it is "". */
 void wane_set_integer(lua_State *L, const char *name, int64_t value);
 void wane_set_bytes(lua_State *L, const char *name, uint64_t value); /* at most Lua's largest */
+void wane_set_boolean(lua_State *L, const char *name, bool value);
 void wane_set_string(lua_State *L, const char *name, const char *value);
 void wane_set_filled(lua_State *L, const char *name, const char *value);
 

@@ -92,8 +92,7 @@ static void set_config(lua_State *L, const wane_config *c, const wane_packing *p
     wane_set_integer(L, "positions", c->positions);
     wane_set_bytes(L, "parameters", wane_config_weights(c));
     wane_set_string(L, "rope", wane_ropes[c->rope]);
-    lua_pushboolean(L, c->tied);
-    lua_setfield(L, -2, "tied");
+    wane_set_boolean(L, "tied", c->tied);
     set_matrices(L, c);
     lua_createtable(L, c->n_eos, 0);
     for (int i = 0; i < c->n_eos; i++) {
@@ -239,11 +238,9 @@ static int l_families(lua_State *L)
         lua_createtable(L, 0, 7);
         wane_set_string(L, "model_type", f->model_type);
         wane_set_string(L, "architecture", f->architecture);
-        lua_pushboolean(L, f->qk_norm);
-        lua_setfield(L, -2, "qk_norm");
+        wane_set_boolean(L, "qk_norm", f->qk_norm);
         wane_set_string(L, "bias", bias_rules[f->bias]);
-        lua_pushboolean(L, f->mlp_bias);
-        lua_setfield(L, -2, "mlp_bias");
+        wane_set_boolean(L, "mlp_bias", f->mlp_bias);
         wane_set_integer(L, "head_dim", f->head_dim);
         wane_set_string(L, "window", window_rules[f->window_rule]);
         lua_rawseti(L, -2, i + 1);

@@ -30,10 +30,10 @@ static int l_row(lua_State *L)
 {
     wane_err e;
     json_t *row = NULL;
-    wane_parquet *p = wane_check(L, 1, &READER);
     wane_bind_stop_check(L);
+    wane_check(L, 1, &READER);
     wane_box *box = wane_newbox(L, &ROW);
-    if (wane_parquet_row(p, &row, &e)) return wane_raise(L, &e);
+    if (wane_parquet_row(wane_check(L, 1, &READER), &row, &e)) return wane_raise(L, &e);
     if (!row) return 0;
     box->p = row;
     wane_push_json(L, row);

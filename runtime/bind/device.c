@@ -22,21 +22,17 @@ static int l_info(lua_State *L)
     wane_dev_info info;
     d->k->info(d->dev, &info);
     lua_createtable(L, 0, 8);
-    lua_pushstring(L, d->name);
-    lua_setfield(L, -2, "name");
-    lua_pushstring(L, info.name);
-    lua_setfield(L, -2, "description");
+    wane_set_string(L, "name", d->name);
+    wane_set_string(L, "description", info.name);
     wane_set_integer(L, "threads", info.threads);
     wane_set_bytes(L, "total", info.total);
     wane_set_bytes(L, "free", wane_device_room(d));
     wane_set_bytes(L, "live", d->live);
     wane_set_bytes(L, "peak", d->peak);
     wane_set_integer(L, "allocations", (int64_t)d->allocations);
-    lua_pushstring(L, wane_dtype_name(d->k->activations));
-    lua_setfield(L, -2, "activations");
+    wane_set_string(L, "activations", wane_dtype_name(d->k->activations));
     if (d->no_gpu[0]) {
-        lua_pushstring(L, d->no_gpu);
-        lua_setfield(L, -2, "no_gpu");
+        wane_set_string(L, "no_gpu", d->no_gpu);
     }
     if (d->budget != UINT64_MAX) wane_set_bytes(L, "memory", d->budget);
     wane_set_bytes(L, "host_live", wane_bind_host(L)->live);
@@ -64,8 +60,7 @@ static int l_limits(lua_State *L)
     lua_setfield(L, -2, "copy");
     lua_pushnumber(L, l.product);
     lua_setfield(L, -2, "product");
-    lua_pushinteger(L, l.side);
-    lua_setfield(L, -2, "side");
+    wane_set_integer(L, "side", l.side);
     return 1;
 }
 

@@ -95,12 +95,10 @@ static void push_answer(lua_State *L, const wane_generated *r)
         lua_rawseti(L, -2, k + 1);
     }
     lua_setfield(L, -2, "ids");
-    lua_pushinteger(L, r->count);
-    lua_setfield(L, -2, "tokens");
+    wane_set_integer(L, "tokens", r->count);
     lua_pushnumber(L, r->seconds);
     lua_setfield(L, -2, "seconds");
-    lua_pushstring(L, wane_finish_name(r->finish));
-    lua_setfield(L, -2, "finish");
+    wane_set_string(L, "finish", wane_finish_name(r->finish));
 }
 
 /* answers(model, prompts, options, tokenizer) */
@@ -165,10 +163,8 @@ static void push_score(lua_State *L, const wane_sequence *s, const float *value,
     if (each) lua_setfield(L, -2, "each");
     lua_pushnumber(L, sum);
     lua_setfield(L, -2, "logprob");
-    lua_pushinteger(L, tokens);
-    lua_setfield(L, -2, "tokens");
-    lua_pushboolean(L, greedy);
-    lua_setfield(L, -2, "greedy");
+    wane_set_integer(L, "tokens", tokens);
+    wane_set_boolean(L, "greedy", greedy);
 }
 
 /* score(model, sequences, from, each): from[i] is the first token of sequence i to be scored */

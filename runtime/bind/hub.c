@@ -70,12 +70,12 @@ static int l_fetch(lua_State *L)
     wane_err e;
     char *body = NULL;
     size_t length;
-    wane_hub *hub = wane_check(L, 1, &HUB);
+    wane_check(L, 1, &HUB);
     const char *url = luaL_checkstring(L, 2);
     lua_Integer most = luaL_checkinteger(L, 3);
     luaL_argcheck(L, most > 0, 3, "a number of bytes");
     wane_box *box = wane_newbox(L, &wane_text_type);
-    WANE_TRY(L, e, wane_hub_fetch(hub, url, (size_t)most, &body, &length, &e));
+    WANE_TRY(L, e, wane_hub_fetch(wane_check(L, 1, &HUB), url, (size_t)most, &body, &length, &e));
     box->p = body;
     lua_pushlstring(L, body, length);
     return 1;
@@ -86,9 +86,9 @@ static int l_look(lua_State *L)
     wane_err e;
     char hash[65];
     int64_t size;
-    wane_hub *hub = wane_check(L, 1, &HUB);
+    wane_check(L, 1, &HUB);
     const char *url = luaL_checkstring(L, 2);
-    WANE_TRY(L, e, wane_hub_look(hub, url, hash, &size, &e));
+    WANE_TRY(L, e, wane_hub_look(wane_check(L, 1, &HUB), url, hash, &size, &e));
     lua_pushstring(L, hash[0] ? hash : NULL);
     if (size >= 0)
         lua_pushinteger(L, size);
@@ -111,7 +111,7 @@ static int l_add(lua_State *L)
                                         "partial", "lock",   "copy", "link", "target",
                                         "replace", "verify", NULL};
     wane_err e;
-    wane_hub *hub = wane_check(L, 1, &HUB);
+    wane_check(L, 1, &HUB);
     luaL_checktype(L, 2, LUA_TTABLE);
     wane_opt_names(L, 2, "hub:add", names);
     int64_t size = wane_opt_integer(L, 2, "size", -1);
@@ -131,7 +131,7 @@ static int l_add(lua_State *L)
         .verify = wane_opt_boolean(L, 2, "verify", false),
     };
     luaL_argcheck(L, !f.link == !f.target, 2, "a link and its target");
-    WANE_TRY(L, e, wane_hub_add(hub, &f, &e));
+    WANE_TRY(L, e, wane_hub_add(wane_check(L, 1, &HUB), &f, &e));
     return 0;
 }
 
@@ -139,20 +139,17 @@ static int l_step(lua_State *L)
 {
     wane_err e;
     wane_hub_progress p;
-    wane_hub *hub = wane_check(L, 1, &HUB);
+    wane_check(L, 1, &HUB);
     double seconds = luaL_checknumber(L, 2);
-    WANE_TRY(L, e, wane_hub_step(hub, seconds, &p, &e));
+    WANE_TRY(L, e, wane_hub_step(wane_check(L, 1, &HUB), seconds, &p, &e));
     lua_createtable(L, 0, 7);
-    lua_pushboolean(L, p.finished);
-    lua_setfield(L, -2, "finished");
+    wane_set_boolean(L, "finished", p.finished);
     wane_set_integer(L, "files", p.files);
     wane_set_bytes(L, "bytes", p.bytes);
     wane_set_bytes(L, "total", p.total);
     wane_set_bytes(L, "received", p.received);
-    lua_pushstring(L, p.name);
-    lua_setfield(L, -2, "name");
-    lua_pushstring(L, p.waiting);
-    lua_setfield(L, -2, "waiting");
+    wane_set_string(L, "name", p.name);
+    wane_set_string(L, "waiting", p.waiting);
     return 1;
 }
 

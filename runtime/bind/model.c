@@ -113,8 +113,7 @@ static int l_weights(lua_State *L)
         wane_set_string(L, "dtype", t->supported ? wane_dtype_name(t->dtype) : t->dtype_name);
         wane_push_shape(L, t->rank, t->shape);
         lua_setfield(L, -2, "shape");
-        lua_pushinteger(L, (lua_Integer)(t->end - t->begin));
-        lua_setfield(L, -2, "bytes");
+        wane_set_integer(L, "bytes", (lua_Integer)(t->end - t->begin));
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     return 1;

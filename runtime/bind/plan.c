@@ -44,12 +44,9 @@ static void push_option(lua_State *L, const wane_option *o)
 {
     static const char *const kinds[] = {"boolean", "integer", "number", "one of"};
     lua_createtable(L, 0, 7);
-    lua_pushstring(L, o->name);
-    lua_setfield(L, -2, "name");
-    lua_pushstring(L, o->choices ? "one of" : kinds[o->kind]);
-    lua_setfield(L, -2, "kind");
-    lua_pushstring(L, o->doc);
-    lua_setfield(L, -2, "doc");
+    wane_set_string(L, "name", o->name);
+    wane_set_string(L, "kind", o->choices ? "one of" : kinds[o->kind]);
+    wane_set_string(L, "doc", o->doc);
     push_value(L, o, o->otherwise);
     lua_setfield(L, -2, "default");
     if (o->choices) {
@@ -70,14 +67,10 @@ int wane_bind_methods(lua_State *L)
         const wane_method *m = wane_methods[i];
         const wane_option *o;
         lua_createtable(L, 0, 5);
-        lua_pushstring(L, m->name);
-        lua_setfield(L, -2, "name");
-        lua_pushstring(L, m->paper);
-        lua_setfield(L, -2, "paper");
-        lua_pushstring(L, m->doc);
-        lua_setfield(L, -2, "doc");
-        lua_pushboolean(L, m->needs != 0);
-        lua_setfield(L, -2, "needs_text");
+        wane_set_string(L, "name", m->name);
+        wane_set_string(L, "paper", m->paper);
+        wane_set_string(L, "doc", m->doc);
+        wane_set_boolean(L, "needs_text", m->needs != 0);
         lua_newtable(L);
         for (int k = 0; (o = wane_method_option(m, k)); k++) {
             push_option(L, o);

@@ -58,13 +58,10 @@ static int l_formats(lua_State *L)
     for (int i = 0; wane_packings[i]; i++) {
         wane_dtype scale = wane_packings[i]->scale;
         lua_createtable(L, 0, 3);
-        lua_pushstring(L, wane_packings[i]->name);
-        lua_setfield(L, -2, "name");
-        lua_pushstring(L, wane_packings[i]->doc);
-        lua_setfield(L, -2, "doc");
+        wane_set_string(L, "name", wane_packings[i]->name);
+        wane_set_string(L, "doc", wane_packings[i]->doc);
         if (scale != WANE_DTYPES) {
-            lua_pushstring(L, wane_dtype_name(scale));
-            lua_setfield(L, -2, "scale");
+            wane_set_string(L, "scale", wane_dtype_name(scale));
         }
         lua_rawseti(L, -2, i + 1);
     }
@@ -77,24 +74,16 @@ static int l_grid(lua_State *L)
     const wane_packing *packing;
     wane_packed_grid g;
     wane_check_model(L, 1);
-    WANE_TRY(L, e,
-             wane_checkpoint_grid(wane_check_model(L, 1)->checkpoint, &packing, &g, &e));
+    WANE_TRY(L, e, wane_checkpoint_grid(wane_check_model(L, 1)->checkpoint, &packing, &g, &e));
     if (!packing) return 0;
     lua_createtable(L, 0, 7);
-    lua_pushstring(L, packing->name);
-    lua_setfield(L, -2, "format");
-    lua_pushinteger(L, g.bits);
-    lua_setfield(L, -2, "bits");
-    lua_pushinteger(L, g.group);
-    lua_setfield(L, -2, "group_size");
-    lua_pushboolean(L, g.symmetric);
-    lua_setfield(L, -2, "symmetric");
-    lua_pushboolean(L, g.fractional);
-    lua_setfield(L, -2, "fractional");
-    lua_pushboolean(L, g.head);
-    lua_setfield(L, -2, "head");
-    lua_pushinteger(L, g.act_bits ? g.act_bits : 16);
-    lua_setfield(L, -2, "activation_bits");
+    wane_set_string(L, "format", packing->name);
+    wane_set_integer(L, "bits", g.bits);
+    wane_set_integer(L, "group_size", g.group);
+    wane_set_boolean(L, "symmetric", g.symmetric);
+    wane_set_boolean(L, "fractional", g.fractional);
+    wane_set_boolean(L, "head", g.head);
+    wane_set_integer(L, "activation_bits", g.act_bits ? g.act_bits : 16);
     return 1;
 }
 
@@ -122,7 +111,8 @@ static int l_synth(lua_State *L)
     const char *dir = luaL_checkstring(L, 1);
     lua_Integer seed = luaL_checkinteger(L, 2), shard = luaL_checkinteger(L, 3);
     luaL_argcheck(L, shard > 0, 3, "a shard has bytes");
-    wane_device flag = {.interrupt = &wane_bind_context(L)->interrupt}; /* nothing else of one is needed */
+    wane_device flag = {.interrupt =
+                            &wane_bind_context(L)->interrupt}; /* nothing else of one is needed */
     WANE_TRY(L, e, wane_synth(dir, (uint64_t)seed, (uint64_t)shard, &flag, &bytes, &e));
     lua_pushinteger(L, (lua_Integer)bytes);
     return 1;
@@ -130,19 +120,28 @@ static int l_synth(lua_State *L)
 
 static const wane_reg functions[] = {
     {"write", l_write,
-     "write(model, dir, { format, dtype, round, report, shard_bytes }) -> bytes of the weight files, how many numbers were "
+     "write(model, dir, { format, dtype, round, report, shard_bytes }) -> bytes of the weight "
+     "files, how many numbers were "
      "rounded, the largest change; raises io, unsupported, oom"},
     {"grid", l_grid,
-     "grid(model) -> { format, bits, group_size, symmetric, fractional (may be), head (packed too), activation_bits } as "
+     "grid(model) -> { format, bits, group_size, symmetric, fractional (may be), head (packed "
+     "too), activation_bits } as "
      "the headers show, or nothing where it is dense"},
     {"check", l_check,
-     "check(model, format, { bits, group_size, symmetric, activation_bits, fractional, head }); raises unsupported: why "
+     "check(model, format, { bits, group_size, symmetric, activation_bits, fractional, head }); "
+     "raises unsupported: why "
      "codes of that grid cannot be written so, and which format can"},
     {"synth", l_synth,
-     "synth(dir, seed, shard_bytes) -> bytes: fills a folder that has a config.json with weights of chance; "
+     "synth(dir, seed, shard_bytes) -> bytes: fills a folder that has a config.json with weights "
+     "of chance; "
      "raises io, format"},
-    {"formats", l_formats, "formats() -> { { name, doc, scale }, ... } that write knows; scale: their dtype, where it is fixed"},
+    {"formats", l_formats,
+     "formats() -> { { name, doc, scale }, ... } that write knows; scale: their dtype, where it is "
+     "fixed"},
     {NULL, NULL, NULL},
 };
 
-void wane_open_save(lua_State *L) { wane_bind_module(L, "save", functions); }
+void wane_open_save(lua_State *L)
+{
+    wane_bind_module(L, "save", functions);
+}

@@ -48,10 +48,8 @@ static int l_machine(lua_State *L)
     sysinfo(&about);
     gethostname(host, sizeof host - 1);
     lua_createtable(L, 0, 6);
-    lua_pushstring(L, host);
-    lua_setfield(L, -2, "host");
-    lua_pushstring(L, openblas_get_config());
-    lua_setfield(L, -2, "blas");
+    wane_set_string(L, "host", host);
+    wane_set_string(L, "blas", openblas_get_config());
     wane_set_integer(L, "pid", getpid());
     wane_set_integer(L, "processors", sysconf(_SC_NPROCESSORS_ONLN));
     wane_set_integer(L, "memory", (lua_Integer)((uint64_t)about.totalram * about.mem_unit));

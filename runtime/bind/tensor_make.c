@@ -257,14 +257,11 @@ static int l_entries(lua_State *L)
     for (size_t i = 0; i < f->count; i++) {
         const wane_entry *t = &f->entries[i];
         lua_createtable(L, 0, 4);
-        lua_pushstring(L, t->name);
-        lua_setfield(L, -2, "name");
-        lua_pushstring(L, t->supported ? wane_dtype_name(t->dtype) : t->dtype_name);
-        lua_setfield(L, -2, "dtype");
+        wane_set_string(L, "name", t->name);
+        wane_set_string(L, "dtype", t->supported ? wane_dtype_name(t->dtype) : t->dtype_name);
         wane_push_shape(L, t->rank, t->shape);
         lua_setfield(L, -2, "shape");
-        lua_pushinteger(L, (lua_Integer)(t->end - t->begin));
-        lua_setfield(L, -2, "bytes");
+        wane_set_integer(L, "bytes", (lua_Integer)(t->end - t->begin));
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_newtable(L);
