@@ -399,12 +399,19 @@ local function look_at_use(page, dir)
     sizes[1] and table.concat(sizes, ", ") .. " or whole rows" or "whole rows", table.concat(names, ", ")))
 end
 
--- A model of the Hub by its id, as the cache has it: looking at a model fetches nothing.
+-- A model of the Hub by its id, as the cache has it: looking at a model fetches nothing. Where there is no folder, what
+-- is to be said of that.
 local function folder_of(where)
-  local hub = require "wane.hub"
-  if core.files.kind(where) or not hub.parse(where) then return where end
-  local ok, found = pcall(hub.get, where, { offline = true })
-  return ok and found.dir or where
+  local hub, shown = require "wane.hub", fingerprint.shown(where)
+  if core.files.kind(where) then return where end
+  if hub.parse(where) and not core.files.kind(where:match "^[^/]+") then
+    local ok, found = pcall(hub.get, where, { offline = true })
+    if ok then return found.dir end
+    return where, ("%s: there is no such folder, and the Hub's cache has no whole model of that id; it is fetched "
+      .. "with: wane get %s"):format(shown, shown)
+  end
+  local meant = require "wane.paths".near(where)
+  return where, meant and ("%s: there is no such folder; did you mean %s?"):format(shown, fingerprint.shown(meant))
 end
 
 --- Looks a folder over and tells all that is wrong with it.
@@ -416,16 +423,13 @@ end
 function check.run(dir, given)
   local o = options.check(check.spec, given, "wane.check")
   if type(dir) ~= "string" then error("wane.check takes a folder, not a " .. type(dir), 2) end
-  dir = folder_of(dir)
+  local absent
+  dir, absent = folder_of(dir)
   local survey = core.check.survey(dir)
   local page = { dir = dir, problems = survey.problems, more = survey.more, warnings = survey.warnings,
                  model = survey, parts = {} }
   survey.problems, survey.more, survey.warnings = nil, nil, nil
-  local meant = not core.files.kind(dir) and require "wane.paths".near(dir)
-  if meant and page.problems[1] then
-    page.problems[1].message = ("%s: there is no such folder; did you mean %s?"):format(fingerprint.shown(dir),
-      fingerprint.shown(meant))
-  end
+  if absent and page.problems[1] then page.problems[1].message = absent end
   if core.files.kind(dir) == "directory" then
     look_at_generation(page, dir)
     local generation = table.remove(page.parts)

@@ -155,6 +155,40 @@ describe("a model of the Hub", function()
     for _, entry in ipairs(log(name)) do assert.is_nil(entry.auth) end
   end)
 
+  it("is told of on a terminal while it comes, unless that is switched off", function()
+    local function terminal(variables)
+      local steps = process.folder()
+      core.files.write(steps .. "/steps", "gone 0\n")
+      local done = process.run(("env -u HF_TOKEN -u NO_COLOR TERM=xterm HF_HUB_CACHE=%s HF_ENDPOINT=%s HF_HUB_OFFLINE=0 %s timeout 60 "
+        .. "python3 tests/support/terminal.py %s get %s <%s/steps"):format(fresh(), endpoint(scenario "slow"), variables,
+        process.quote(process.wane), MODEL, steps))
+      os.execute("rm -r " .. steps)
+      assert.equal(0, done.code, done.out .. done.err)
+      return done.out
+    end
+    assert.is_truthy(terminal "":find("lune-1m MiB", 1, true))
+    assert.is_nil(terminal "HF_HUB_DISABLE_PROGRESS_BARS=1":find("lune-1m MiB", 1, true))
+  end)
+
+  it("comes without its weights where they are not asked for, and with them later", function()
+    local name = scenario "ok"
+    local o = settings(name, { weights = false })
+    local found = hub.get(MODEL, o)
+    assert.same({}, requests(name, NAME))
+    assert.is_nil(core.files.kind(found.dir .. "/" .. NAME))
+    assert.equal(1024, #wane.tokenizer(found.dir))
+    o.offline = true
+    assert.equal(found.dir, hub.get(MODEL, o).dir)
+    o.weights = true
+    assert.is_truthy(failure("network", MODEL, o).message:find("lacks model.safetensors", 1, true))
+    o.offline = false
+    hub.get(MODEL, o)
+    assert.equal(WEIGHTS, core.files.size(found.dir .. "/" .. NAME))
+    local env = ("env HF_HUB_CACHE=%s HF_HUB_OFFLINE=1"):format(o.cache)
+    local done = process.run_wane({ "-e", "print(#require('wane').tokenizer 'lune/lune-1m')" }, "", env)
+    assert.equal("1024\n", done.out, done.err)
+  end)
+
   it("may have two files of one content", function()
     for _, to in ipairs { false, fresh() } do
       local o = settings(scenario "ok", { to = to or nil })
