@@ -182,13 +182,17 @@ typedef struct wane_kernels {
     wane_status (*copy)(wane_dev *, void *dst, const void *src, size_t bytes); /* within the device */
     wane_status (*fill)(wane_dev *, void *dst, int byte, size_t bytes);
     wane_status (*sync)(wane_dev *);
+    /* The host's memory that puts and gets are to be fast with, until unpin, which comes before it is
+     * freed; UNSUPPORTED or OOM where that cannot be, which does no harm */
+    wane_status (*pin)(wane_dev *, void *host, size_t bytes);
+    void (*unpin)(wane_dev *, void *host); /* NULL is fine */
 
     /* A step that comes again and again with the same arguments (a token): from record to recorded,
      * slots are noted down and not run; replay queues them all at once, on what then lies in their
-     * matrices. Between record and recorded: no alloc, free, put, get, sync or info, and no slot that
-     * waits (inverse_factor, gptq), and nothing that writes what a recorded matmul, qmatmul or products
-     * has as w, q, gain or bias. After a failed slot, recorded must still be called. A backend that has
-     * no such thing answers UNSUPPORTED to record, and the slots are called each time. */
+     * matrices. Between record and recorded: no alloc, free, put, get, pin, sync or info, and no slot
+     * that waits (inverse_factor, gptq), and nothing that writes what a recorded matmul, qmatmul or
+     * products has as w, q, gain or bias. After a failed slot, recorded must still be called. A backend
+     * that has no such thing answers UNSUPPORTED to record, and the slots are called each time. */
     wane_status (*record)(wane_dev *);
     wane_status (*recorded)(wane_dev *, wane_recording **out); /* out NULL on failure */
     wane_status (*replay)(wane_dev *, wane_recording *);
@@ -270,7 +274,7 @@ typedef struct wane_kernels {
                               wane_mat q); /* F32 (n,1) KL(softmax p || softmax q), nats */
 } wane_kernels;
 
-#define WANE_KERNELS_ABI 4u
+#define WANE_KERNELS_ABI 5u
 
 const wane_kernels *wane_cpu_kernels(void);
 

@@ -205,6 +205,18 @@ static wane_status cpu_sync(wane_dev *d)
     return WANE_OK;
 }
 
+/* There is no other memory to be fast with. */
+static wane_status cpu_pin(wane_dev *d, void *host, size_t bytes)
+{
+    (void)d, (void)host, (void)bytes;
+    return WANE_EUNSUPPORTED;
+}
+
+static void cpu_unpin(wane_dev *d, void *host)
+{
+    (void)d, (void)host;
+}
+
 /* Slots are run when they are called: there is nothing to be queued once more. */
 static wane_status cpu_record(wane_dev *d)
 {
@@ -257,6 +269,8 @@ static const wane_kernels table = {
     .copy = cpu_copy,
     .fill = cpu_fill,
     .sync = cpu_sync,
+    .pin = cpu_pin,
+    .unpin = cpu_unpin,
     .record = cpu_record,
     .recorded = cpu_recorded,
     .replay = cpu_replay,

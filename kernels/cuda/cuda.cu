@@ -170,6 +170,18 @@ static wane_status cuda_fill(wane_dev *d, void *dst, int byte, size_t bytes)
 
 static wane_status cuda_sync(wane_dev *d) { return cuda_status(d, cudaStreamSynchronize(d->stream)); }
 
+static wane_status cuda_pin(wane_dev *d, void *host, size_t bytes)
+{
+    cudaError_t e = cudaHostRegister(host, bytes, cudaHostRegisterDefault);
+    if (e != cudaSuccess) cudaGetLastError();
+    return d->lost ? WANE_EDEVICE : e == cudaErrorMemoryAllocation ? WANE_EOOM : e ? WANE_EUNSUPPORTED : WANE_OK;
+}
+
+static void cuda_unpin(wane_dev *d, void *host)
+{
+    if (host) cuda_status(d, cudaHostUnregister(host));
+}
+
 static wane_status cuda_record(wane_dev *d)
 {
     d->recording = true;
@@ -237,6 +249,8 @@ static const wane_kernels table = {
     .copy = cuda_copy,
     .fill = cuda_fill,
     .sync = cuda_sync,
+    .pin = cuda_pin,
+    .unpin = cuda_unpin,
     .record = cuda_record,
     .recorded = cuda_recorded,
     .replay = cuda_replay,

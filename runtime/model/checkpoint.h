@@ -2,6 +2,7 @@
 #ifndef WANE_CHECKPOINT_H
 #define WANE_CHECKPOINT_H
 
+#include "runtime/model/ahead.h"
 #include "runtime/model/config.h"
 #include "runtime/tensor/safetensors.h"
 
@@ -23,6 +24,7 @@ typedef struct wane_checkpoint {
     char **warning; /* what is odd and does no harm, one line each */
     int n_warnings;
     bool whole; /* all files are open and agree */
+    wane_ahead *ahead; /* weights that get finds read already, or NULL; owned */
 } wane_checkpoint;
 
 /* Opens and cross-checks headers and index (plain shard names only, every tensor where the index

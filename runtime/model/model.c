@@ -145,29 +145,55 @@ void wane_model_unload(wane_model *m)
     m->embedding = m->final_norm = m->frequency = NULL;
 }
 
-/* The disk reads a layer's files while the layer before is computed. */
-static void foresee(const wane_model *m, int i)
+/* A layer's weights come from the disk while the layer before is computed: into memory that a GPU
+ * copies from at its full speed; into the page cache where the host computes. Nothing of the last
+ * layer's is kept. */
+static wane_status foresee(wane_model *m, int i, wane_err *e)
 {
-    const wane_checkpoint *c = m->checkpoint;
+    wane_checkpoint *c = m->checkpoint;
     char prefix[WANE_NAME];
-    size_t length = strlen(wane_layer_name(prefix, i, ""));
-    for (size_t t = 0; t < c->count; t++)
-        if (!strncmp(c->tensor[t].entry->name, prefix, length))
-            wane_safetensors_foresee(c->tensor[t].shard, c->tensor[t].entry);
+    size_t length = strlen(wane_layer_name(prefix, i, "")), count = 0;
+    wane_status s = WANE_OK;
+    bool away = !wane_device_is_host(m->device) &&
+                m->source.self == c; /* who reads packed ones needs the host */
+    wane_wanted *list = malloc((c->count ? c->count : 1) * sizeof *list);
+    if (!list) return wane_fail(e, WANE_EOOM, "host: no memory to read ahead");
+    for (size_t t = 0; t < c->count; t++) {
+        if (strncmp(c->tensor[t].entry->name, prefix, length)) continue;
+        list[count++] = (wane_wanted){c->tensor[t].shard, c->tensor[t].entry};
+        if (!away) wane_safetensors_foresee(c->tensor[t].shard, c->tensor[t].entry);
+    }
+    if (!count || !away) {
+        wane_ahead_free(c->ahead);
+        c->ahead = NULL;
+    } else {
+        if (!c->ahead) s = wane_ahead_new(m->device, m->host, &c->ahead, e);
+        if (!s) s = wane_ahead_begin(c->ahead, list, count, e);
+    }
+    free(list);
+    return s;
 }
 
-wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
+static wane_status get_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
 {
     *out = NULL;
     if (i < 0 || i >= m->config->layers)
         return wane_fail(e, WANE_EARG, "no layer %d in a model of %" PRId64, i + 1,
                          m->config->layers);
-    if (m->layer) {
-        *out = wane_layer_retain(m->layer[i]);
-        return WANE_OK;
+    if (!m->layer) return m->source.layer(m->source.self, i, m->device, out, e);
+    *out = wane_layer_retain(m->layer[i]);
+    return WANE_OK;
+}
+
+wane_status wane_model_layer(wane_model *m, int i, wane_layer **out, wane_err *e)
+{
+    wane_status s = get_layer(m, i, out, e);
+    if (s || m->layer) return s;
+    s = foresee(m, i + 1, e);
+    if (s) {
+        wane_layer_release(*out);
+        *out = NULL;
     }
-    wane_status s = m->source.layer(m->source.self, i, m->device, out, e);
-    if (!s) foresee(m, i + 1);
     return s;
 }
 
@@ -217,7 +243,7 @@ static wane_status layer_tensor(wane_model *m, int i, const char *part, const ch
 {
     wane_layer *l;
     const wane_quantized *codes;
-    wane_status s = wane_model_layer(m, i, &l, e);
+    wane_status s = get_layer(m, i, &l, e);
     if (s) return s;
     wane_tensor *t = wane_tensor_retain(wane_layer_find(l, part, &codes));
     if (!t && !codes) s = no_tensor(m, name, e);

@@ -147,6 +147,13 @@ static wane_status far_sync(wane_dev *d)
     return wane_cpu_kernels()->sync(d);
 }
 
+static wane_status far_pin(wane_dev *d, void *host, size_t bytes)
+{
+    not_recorded("pin");
+    (void)d, (void)host, (void)bytes;
+    return WANE_OK;
+}
+
 static wane_status far_copy(wane_dev *d, void *dst, const void *src, size_t bytes)
 {
     return wane_cpu_kernels()->copy(d, near_of(dst), near_of(src), bytes);
@@ -336,7 +343,7 @@ const wane_kernels *test_far_kernels(wane_dtype activations)
     t->activations = activations;
 #define HAND_ON(slot) t->slot = far_##slot
     HAND_ON(alloc), HAND_ON(free), HAND_ON(put), HAND_ON(get), HAND_ON(copy), HAND_ON(fill);
-    HAND_ON(sync), HAND_ON(record), HAND_ON(recorded), HAND_ON(replay), HAND_ON(forget);
+    HAND_ON(sync), HAND_ON(pin), HAND_ON(record), HAND_ON(recorded), HAND_ON(replay), HAND_ON(forget);
     HAND_ON(convert), HAND_ON(binary), HAND_ON(unary), HAND_ON(reduce), HAND_ON(transpose);
     HAND_ON(finite), HAND_ON(matmul), HAND_ON(gram), HAND_ON(column_max), HAND_ON(column_sum);
     HAND_ON(fit_grid), HAND_ON(encode), HAND_ON(decode), HAND_ON(pack), HAND_ON(unpack);

@@ -61,6 +61,22 @@ static void row_bytes(target *t)
                                                        : 0x5A);
 }
 
+/* Whether or not the device takes the memory: what travels is the same. */
+static void row_pin(target *t)
+{
+    enum { BYTES = 1 << 20 };
+    unsigned char *host = host_bytes(t, 2 * BYTES), *there;
+    for (int i = 0; i < BYTES; i++) host[i] = (unsigned char)pick(t, 256);
+    wane_status s = t->k->pin(t->dev, host, 2 * BYTES);
+    assert_true(s == WANE_OK || s == WANE_EUNSUPPORTED || s == WANE_EOOM);
+    there = put_bytes(t, host, BYTES);
+    RUN(t, get, host + BYTES, there, BYTES);
+    assert_memory_equal(host + BYTES, host, BYTES);
+    if (!s) t->k->unpin(t->dev, host);
+    t->k->unpin(t->dev, NULL);
+    RUN(t, put, there, host, BYTES); /* and afterwards as before */
+}
+
 static void row_convert(target *t)
 {
     static const double special[] = {
@@ -413,6 +429,8 @@ const kernel_row kernel_rows_matrix[] = {
     {"copy", row_bytes},
     {"fill", row_bytes},
     {"sync", row_bytes},
+    {"pin", row_pin},
+    {"unpin", row_pin},
     {"record", row_record},
     {"recorded", row_record},
     {"replay", row_record},
