@@ -82,7 +82,8 @@ wane_quantize_need wane_quantize_needs(wane_model *model, const wane_plan *p, in
     /* where the host is as near, the sample is there */
     if (few && !wane_device_is_host(model->device))
         layer += wane_inputs_bytes(model, few) + wane_mat_bytes(WANE_F32, few, 1);
-    return (wane_quantize_need){layer + gram, layer + stage, few > 0};
+    /* without texts nothing passes */
+    return (wane_quantize_need){tokens ? layer + gram : 0, layer + stage, few > 0};
 }
 
 uint64_t wane_batch_bytes(const wane_model *m, bool x_here, int64_t n, int64_t runs, int64_t spans)
