@@ -5,6 +5,9 @@ local options = require "wane.options"
 
 local formats = {}
 
+-- small enough for most of a model to be on the disk by the time its last layer is quantized
+formats.shard_bytes = 1000000000
+
 --- Names of the formats that codes are written in; "dense" is none of them, but what save and convert write besides.
 formats.names = {}
 local packings = {}
@@ -20,7 +23,7 @@ local shared = {
     doc = "of a dense model's weights; the embedding's unless given" },
   { name = "round_scales", kind = "boolean", default = false,
     doc = "round scales that the format has no numbers for, instead of refusing" },
-  { name = "shard_bytes", kind = "bytes", default = 5000000000, doc = "most bytes of one weight file" },
+  { name = "shard_bytes", kind = "bytes", default = formats.shard_bytes, doc = "most bytes of one weight file" },
 }
 
 formats.spec = {
@@ -41,6 +44,12 @@ local function usual(plan)
   return "compressed-tensors"
 end
 
+-- the grid that a plan's codes will have
+local function grid_of(plan, head)
+  return { bits = plan.bits, group_size = plan.activation_bits == 8 and -1 or plan.group_size, head = head,
+           symmetric = plan.symmetric, activation_bits = plan.activation_bits, fractional = plan.zero == "float" }
+end
+
 --- The format that codes of a plan will be stored in, chosen before they are made: they are fitted to its scales.
 -- Where the model's sizes are not for the usual one it is compressed-tensors, which takes all.
 -- @param model the model to be quantized
@@ -50,8 +59,7 @@ end
 --   one, and no name where no format holds such codes
 -- @error unsupported where the plan names a format that cannot hold them
 function formats.choose(model, plan, head)
-  local grid = { bits = plan.bits, group_size = plan.group_size, symmetric = plan.symmetric, head = head,
-                 activation_bits = plan.activation_bits, fractional = plan.zero == "float" }
+  local grid = grid_of(plan, head)
   local name, warning = plan.format or usual(plan), nil
   local ok, err = pcall(core.save.check, model, name, grid)
   if not ok and plan.format then error(err, 0) end
@@ -81,6 +89,21 @@ local function report_of(q, format)
   end
   report.wane, report.plan, report.format = core.version, q.plan and tostring(q.plan), format
   return core.json.encode(report, { indent = 1 }) .. "\n"
+end
+
+--- Begins to write what a plan's codes will be, beside making them: layer, head and finish as wane.core.early has them.
+-- Nothing where the device is the CPU, which has its hands full, or where the host's memory is limited: what waits for
+-- the disk is not counted.
+function formats.begin(model, dir, plan, format, head)
+  local info, grid = core.device.info(), grid_of(plan, head)
+  if info.name == "cpu" or info.host_memory then return nil end
+  grid.format, grid.shard_bytes = format, formats.shard_bytes
+  return core.early.begin(model, dir, grid)
+end
+
+--- Ends what begin began: the whole model has its report by now.
+function formats.finish(early, model)
+  early:finish(model, report_of(model.quantization, model.quantization.format))
 end
 
 local function write(model, dir, o, format)

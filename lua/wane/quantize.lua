@@ -68,10 +68,11 @@ local function warnings(model, about)
   return { ("%d distinct calibration tokens for inputs %d wide: give more text"):format(about.distinct, widest) }
 end
 
--- a run gives its pass back however it ends
+-- a run gives its pass back however it ends, and what it wrote of a result that did not come to be
 local closing = {
   __close = function(run)
     if run.pass then run.pass:close() end
+    if run.early then run.early:close() end
   end,
 }
 
@@ -164,13 +165,16 @@ local function quantize(model, plan, calibration, given)
   local about
   run.texts = texts
   if calibration then run.pass, about = start(model, plan, calibration, texts) end
+  if o.out and run.format then run.early = formats.begin(model, o.out, plan, run.format, run.head) end
   local layers = {}
   for i = 1, count do
     layers[i] = quantize_layer(run, i - 1, count)
+    if run.early then run.early:layer(layers[i]) end
     if o.on_layer then o.on_layer(i, layers[i]) end
     if o.progress then o.progress(i, count, ("layer %d"):format(i)) end
   end
   local head <close> = run.head and quantize_head(run, count) or nil
+  if run.early and head then run.early:head(head) end
   local small = core.quant.assemble(model, layers, head)
   local quantization = describe(run, layers[1], about, began)
   quantization.planned_bytes = bytes
@@ -182,7 +186,11 @@ local function quantize(model, plan, calibration, given)
     table.insert(quantization.warnings,
       "no tokenizer.json: the result was asked nothing, and not held against its source")
   end
-  if o.out then small:save(o.out) end
+  if run.early then
+    formats.finish(run.early, small)
+  elseif o.out then
+    small:save(o.out)
+  end
   return small
 end
 

@@ -35,6 +35,8 @@ static int l_info(lua_State *L)
         wane_set_string(L, "no_gpu", d->no_gpu);
     }
     if (d->budget != UINT64_MAX) wane_set_bytes(L, "memory", d->budget);
+    if (wane_bind_host(L)->budget != UINT64_MAX)
+        wane_set_bytes(L, "host_memory", wane_bind_host(L)->budget);
     wane_set_bytes(L, "host_live", wane_bind_host(L)->live);
     wane_set_bytes(L, "host_peak", wane_bind_host(L)->peak);
     return 1;
@@ -110,7 +112,8 @@ static const wane_reg functions[] = {
     {"open", l_open,
      "open(name, memory, host_memory): other devices from here on; raises device, oom"},
     {"info", l_info,
-     "info() -> { name, description, threads, total, free, live, peak, memory, activations, no_gpu "
+     "info() -> { name, description, threads, total, free, live, peak, memory, host_memory, "
+     "activations, no_gpu "
      "}; "
      "no_gpu: why \"auto\" gave the CPU, where a GPU could be expected"},
     {"limits", l_limits,

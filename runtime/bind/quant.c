@@ -40,8 +40,6 @@ static int l_bytes(lua_State *L)
     return 1;
 }
 
-static const wane_type layer_type;
-
 static wane_linear_id check_linear(lua_State *L, int arg)
 {
     const char *name = luaL_checkstring(L, arg);
@@ -59,7 +57,7 @@ static int l_layer(lua_State *L)
     const wane_model *m = wane_check_model(L, 1);
     lua_Integer i = luaL_checkinteger(L, 2);
     luaL_argcheck(L, i >= 0 && i < m->config->layers, 2, "the model has no such layer");
-    wane_box *box = wane_newbox(L, &layer_type);
+    wane_box *box = wane_newbox(L, &wane_layer_type);
     WANE_TRY(L, e, wane_model_layer(wane_check_model(L, 1), (int)i, &layer, &e));
     box->p = layer;
     return 1;
@@ -70,7 +68,7 @@ static int l_final(lua_State *L)
     wane_err e;
     wane_layer *layer;
     wane_check_model(L, 1);
-    wane_box *box = wane_newbox(L, &layer_type);
+    wane_box *box = wane_newbox(L, &wane_layer_type);
     WANE_TRY(L, e, wane_layer_final(wane_check_model(L, 1), &layer, &e));
     box->p = layer;
     return 1;
@@ -80,9 +78,9 @@ static int l_begin(lua_State *L)
 {
     wane_err e;
     wane_layer *layer;
-    wane_check(L, 1, &layer_type);
-    wane_box *box = wane_newbox(L, &layer_type);
-    WANE_TRY(L, e, wane_layer_begin(wane_check(L, 1, &layer_type), &layer, &e));
+    wane_check(L, 1, &wane_layer_type);
+    wane_box *box = wane_newbox(L, &wane_layer_type);
+    WANE_TRY(L, e, wane_layer_begin(wane_check(L, 1, &wane_layer_type), &layer, &e));
     box->p = layer;
     return 1;
 }
@@ -92,16 +90,16 @@ static int l_to_host(lua_State *L)
     wane_err e;
     wane_layer *layer;
     wane_device *host = wane_bind_host(L);
-    wane_check(L, 1, &layer_type);
-    wane_box *box = wane_newbox(L, &layer_type);
-    WANE_TRY(L, e, wane_layer_copy_to(wane_check(L, 1, &layer_type), host, &layer, &e));
+    wane_check(L, 1, &wane_layer_type);
+    wane_box *box = wane_newbox(L, &wane_layer_type);
+    WANE_TRY(L, e, wane_layer_copy_to(wane_check(L, 1, &wane_layer_type), host, &layer, &e));
     box->p = layer;
     return 1;
 }
 
 static int l_layer_codes(lua_State *L)
 {
-    const wane_layer *layer = wane_check(L, 1, &layer_type);
+    const wane_layer *layer = wane_check(L, 1, &wane_layer_type);
     wane_quantized *q = layer->linear[check_linear(L, 2)].quantized;
     if (!q) return 0;
     wane_box *box = wane_newbox(L, &wane_codes_type);
@@ -111,7 +109,7 @@ static int l_layer_codes(lua_State *L)
 
 static int l_layer_bytes(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)wane_layer_bytes(wane_check(L, 1, &layer_type)));
+    lua_pushinteger(L, (lua_Integer)wane_layer_bytes(wane_check(L, 1, &wane_layer_type)));
     return 1;
 }
 
@@ -124,7 +122,7 @@ static const wane_reg layer_methods[] = {
     {NULL, NULL, NULL},
 };
 
-static const wane_type layer_type = {"wane.layer", release_layer, layer_methods, NULL};
+const wane_type wane_layer_type = {"wane.layer", release_layer, layer_methods, NULL};
 
 static void *optional(lua_State *L, int arg, const wane_type *type)
 {
@@ -144,7 +142,7 @@ static int l_assemble(lua_State *L)
     wane_layer **layers = wane_bind_scratch(L, (size_t)count * sizeof *layers);
     for (int i = 0; i < count; i++) {
         lua_rawgeti(L, 2, i + 1);
-        layers[i] = wane_check(L, -1, &layer_type);
+        layers[i] = wane_check(L, -1, &wane_layer_type);
         lua_pop(L, 1); /* the list keeps it */
     }
     wane_box *box = wane_newbox(L, &wane_model_type);
@@ -229,7 +227,7 @@ static int l_step(lua_State *L)
     wane_stats *stats;
     unsigned needs = 0;
     wane_check(L, 1, &calib_type);
-    wane_check(L, 2, &layer_type);
+    wane_check(L, 2, &wane_layer_type);
     int number = (int)luaL_checkinteger(L, 3), stage = (int)luaL_checkinteger(L, 4);
     if (!lua_isnoneornil(L, 5)) {
         wane_check_plan(L, 5, &p);
@@ -237,7 +235,7 @@ static int l_step(lua_State *L)
     }
     wane_box *box = wane_newbox(L, &stats_type);
     WANE_TRY(L, e,
-             wane_calib_step(wane_check(L, 1, &calib_type), wane_check(L, 2, &layer_type), number,
+             wane_calib_step(wane_check(L, 1, &calib_type), wane_check(L, 2, &wane_layer_type), number,
                              stage, needs, &stats, &e));
     box->p = stats;
     if (!stats) lua_pushnil(L);
@@ -350,16 +348,16 @@ static int l_stage(lua_State *L)
     job *j;
     wane_check_model(L, 1);
     wane_check_plan(L, 2, &p);
-    wane_check(L, 3, &layer_type);
-    wane_check(L, 4, &layer_type);
+    wane_check(L, 3, &wane_layer_type);
+    wane_check(L, 4, &wane_layer_type);
     lua_Integer number = luaL_checkinteger(L, 5);
     luaL_argcheck(L, number >= 0 && number < 4, 5, "a block has stages 0 to 3");
     check_scale_dtype(L, 8, &p);
     lua_settop(L, 7);
     wane_box *box = wane_newbox(L, &stage_type);
     WANE_TRY(L, e,
-             open_stage(wane_check_model(L, 1), &p, wane_check(L, 3, &layer_type),
-                        wane_check(L, 4, &layer_type), (int)number, optional(L, 6, &stats_type),
+             open_stage(wane_check_model(L, 1), &p, wane_check(L, 3, &wane_layer_type),
+                        wane_check(L, 4, &wane_layer_type), (int)number, optional(L, 6, &stats_type),
                         optional(L, 7, &calib_type), &j, &e));
     box->p = j;
     return 1;
@@ -544,7 +542,7 @@ static const wane_reg functions[] = {
 void wane_open_quant(lua_State *L)
 {
     wane_bind_type(L, &wane_codes_type);
-    wane_bind_type(L, &layer_type);
+    wane_bind_type(L, &wane_layer_type);
     wane_bind_type(L, &stats_type);
     wane_bind_type(L, &calib_type);
     wane_bind_type(L, &stage_type);

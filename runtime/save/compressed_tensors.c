@@ -63,9 +63,11 @@ static wane_status encode_int8(const wane_quantized *q, const char *matrix, wane
     wane_status s = wane_tensor_new2(host, WANE_I8, q->m, q->k, &weight, e);
     if (s) return s;
     wane_mat words = wane_tensor_mat(q->words);
+    int8_t *weights = bytes_of(weight);
+#pragma omp parallel for
     for (int64_t r = 0; r < q->m; r++) {
         const uint8_t *from = (const uint8_t *)((const int32_t *)words.data + r * words.stride);
-        int8_t *to = (int8_t *)bytes_of(weight) + r * q->k;
+        int8_t *to = weights + r * q->k;
         for (int64_t c = 0; c < q->k; c++) to[c] = (int8_t)(from[c] ^ 0x80); /* code - 128 */
     }
     s = wane_parts_add(parts, matrix, "weight", weight, e);
@@ -267,16 +269,26 @@ static wane_status read_scale(const reading *r, wane_quantized *q, wane_err *e)
 
 static wane_status decode_int8(const reading *r, wane_quantized *q, wane_err *e)
 {
-    wane_status s = read_scale(r, q, e);
+    wane_status status = read_scale(r, q, e);
     wane_mat words = wane_tensor_mat(q->words);
-    for (int64_t row = 0; row < r->at.m && !s; row++) {
+    if (status) return status;
+#pragma omp parallel for schedule(dynamic, 64)
+    for (int64_t row = 0; row < r->at.m; row++) {
+        wane_err why;
         uint8_t *codes = (uint8_t *)((int32_t *)words.data + row * words.stride);
         memset(codes, 0, (size_t)words.cols * 4); /* the last word's unused bytes */
-        s = wane_safetensors_read(r->codes.file, r->codes.entry, (uint64_t)(row * r->at.k),
-                                  (uint64_t)r->at.k, codes, e);
+        wane_status s =
+            wane_safetensors_read(r->codes.file, r->codes.entry, (uint64_t)(row * r->at.k),
+                                  (uint64_t)r->at.k, codes, &why);
         for (int64_t i = 0; i < r->at.k && !s; i++) codes[i] ^= 0x80; /* code + 128 */
+        if (!s) continue;
+#pragma omp critical
+        {
+            status = s;
+            if (e) *e = why;
+        }
     }
-    return s;
+    return status;
 }
 
 static wane_status decode_packed(const reading *r, wane_quantized *q, wane_device *host,

@@ -112,6 +112,7 @@ enum { SQUARE = 32 };
 
 void wane_turn(void *to, const void *from, int64_t rows, int64_t cols, size_t bytes)
 {
+#pragma omp parallel for if (rows * cols > 1 << 16)
     for (int64_t r0 = 0; r0 < rows; r0 += SQUARE) {
         for (int64_t c0 = 0; c0 < cols; c0 += SQUARE) {
             int64_t r1 = r0 + SQUARE < rows ? r0 + SQUARE : rows;

@@ -20,17 +20,16 @@ enum { PATH = WANE_SAVE_PATH };
 
 typedef wane_saving saving;
 
-/* The one grid of all matrices so far. Whole rows are told apart from a group as wide as some
- * matrices by every matrix having one scale a row. */
-static wane_status join_grid(saving *v, const wane_quantized *q, const char *name, wane_err *e)
+wane_status wane_grid_join(wane_grid_found *found, const wane_quantized *q, const char *name,
+                           wane_err *e)
 {
-    wane_packed_grid *g = &v->grid;
+    wane_packed_grid *g = &found->grid;
     if (!q)
         return wane_fail(e, WANE_EUNSUPPORTED, "%s is not quantized: there is nothing to pack",
                          name);
     bool first = !g->bits, rows = q->group == q->k && (first || g->group == -1);
     if (!first &&
-        (g->bits != q->bits || g->act_bits != q->act_bits || (!rows && v->width != q->group)))
+        (g->bits != q->bits || g->act_bits != q->act_bits || (!rows && found->width != q->group)))
         return wane_fail(e, WANE_EUNSUPPORTED, "%s has another grid than the matrices before it",
                          name);
     *g = (wane_packed_grid){.bits = q->bits,
@@ -38,30 +37,50 @@ static wane_status join_grid(saving *v, const wane_quantized *q, const char *nam
                             .group = rows ? -1 : q->group,
                             .symmetric = (first || g->symmetric) && wane_packed_centred(q),
                             .fractional = g->fractional || !wane_packed_whole(q)};
-    v->width = q->group;
+    found->width = q->group;
     return WANE_OK;
+}
+
+wane_status wane_grid_join_layer(wane_grid_found *found, const wane_layer *l, int i, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    for (int id = 0; id < WANE_LINEARS && !s; id++) {
+        char name[WANE_NAME];
+        wane_layer_name(name, i, wane_linear_name(id));
+        s = wane_grid_join(found, l->linear[id].quantized, name, e);
+    }
+    return s;
 }
 
 static wane_status find_grid(saving *v, wane_err *e)
 {
     wane_linear head = {0};
+    wane_grid_found found = {0};
     wane_status s = WANE_OK;
-    if (!v->packing) return WANE_OK;
     for (int i = 0; i < (int)v->model->config->layers && !s; i++) {
         wane_layer *l = NULL;
         s = v->model->source.layer(v->model->source.self, i, v->model->host, &l, e);
-        for (int id = 0; id < WANE_LINEARS && !s; id++) {
-            char name[WANE_NAME];
-            wane_layer_name(name, i, wane_linear_name(id));
-            s = join_grid(v, l->linear[id].quantized, name, e);
-        }
+        if (!s) s = wane_grid_join_layer(&found, l, i, e);
         wane_layer_release(l);
     }
     if (!s && !v->model->config->tied)
         s = v->model->source.head(v->model->source.self, v->model->host, &head, e);
-    if (!s && head.quantized) s = join_grid(v, head.quantized, "lm_head", e);
+    if (!s && head.quantized) s = wane_grid_join(&found, head.quantized, "lm_head", e);
+    v->grid = found.grid;
     v->grid.head = head.quantized != NULL;
     wane_linear_clear(&head);
+    return s;
+}
+
+/* As it was foreseen, or as all layers have it. */
+static wane_status begin_grid(saving *v, wane_err *e)
+{
+    wane_status s = WANE_OK;
+    if (!v->packing) return WANE_OK;
+    if (v->options->grid)
+        v->grid = *v->options->grid;
+    else
+        s = find_grid(v, e);
     return s ? s : wane_config_check(v->model->config, v->packing, &v->grid, e);
 }
 
@@ -125,7 +144,7 @@ static wane_status save_layer(saving *v, int i, wane_err *e)
     return s ? s : spread(v, e);
 }
 
-/* What is no layer: embedding, final norm, a head of its own; under their full names. */
+/* What is no layer: embedding, final norm; under their full names. */
 static wane_status save_rest(saving *v, wane_err *e)
 {
     const wane_checkpoint *c = v->model->checkpoint;
@@ -142,7 +161,13 @@ static wane_status save_rest(saving *v, wane_err *e)
             wane_tensor_release(t);
         if (!s) s = spread(v, e);
     }
-    if (!s) s = wane_stored_head(v, &v->loss, &v->head, e);
+    return s;
+}
+
+/* A head of its own. */
+static wane_status save_head(saving *v, wane_err *e)
+{
+    wane_status s = wane_stored_head(v, &v->loss, &v->head, e);
     if (!s) s = add_linear(v, "lm_head", &v->head, e);
     return s ? s : spread(v, e);
 }
@@ -232,10 +257,12 @@ static wane_status save_companions(saving *v, wane_err *e)
         s = copy_file(from, to, e);
     }
     closedir(d);
-    if (s || !v->options->report) return s;
+    const char *report = v->options->report;
+    if (!s && v->options->await) s = v->options->await(v->options->self, &report, e);
+    if (s || !report) return s;
     char path[PATH + 64];
     snprintf(path, sizeof path, "%s/wane.json", v->dir);
-    return wane_file_write_all(path, v->options->report, strlen(v->options->report), e);
+    return wane_file_write_all(path, report, strlen(report), e);
 }
 
 /* The type of a dense model's weights, where none is given: the embedding's. */
@@ -265,12 +292,13 @@ static wane_status prove(saving *v, wane_err *e)
 static wane_status write_all(saving *v, wane_err *e)
 {
     wane_status s = find_dtype(v, e);
-    if (!s) s = find_grid(v, e);
+    if (!s) s = begin_grid(v, e);
     if (!s) s = save_rest(v, e);
     for (int i = 0; !s && i < (int)v->model->config->layers; i++) {
         s = wane_device_poll(v->model->device, e);
         if (!s) s = save_layer(v, i, e);
     }
+    if (!s) s = save_head(v, e);
     if (!s) s = flush_shard(v, e);
     if (!s) s = name_shards(v, e);
     if (!s) s = wane_save_config(v, e);

@@ -12,6 +12,11 @@ typedef struct {
     const char
         *report; /* JSON text written beside it as wane.json: what was measured; may be NULL */
     uint64_t shard_bytes; /* most bytes of a file's tensors, unless one is larger; 0: 5 GB */
+    /* Where layers come one after another (early.h): the grid that all codes are going to have, and
+     * what waits for the report and gives it. NULL elsewhere. */
+    const wane_packed_grid *grid;
+    wane_status (*await)(void *self, const char **report, wane_err *e);
+    void *self;
 } wane_save_options;
 
 typedef struct {

@@ -19,10 +19,22 @@ typedef struct {
     uint64_t bytes, files; /* of all tensors in the shards so far; of the files they are in */
     json_t *map;           /* tensor -> shard number, until the names are known */
     wane_packed_grid grid;
-    int64_t width;    /* columns of a group of the last matrix */
     wane_linear head; /* as stored, on the host; empty where tied */
     wane_packed_loss loss;
 } wane_saving;
+
+/* The one grid of all matrices so far, but for the head's being among them; starts as zeros. Whole
+ * rows are told apart from a group as wide as some matrices by every matrix having one scale a row.
+ */
+typedef struct {
+    wane_packed_grid grid;
+    int64_t width; /* columns of a group of the last matrix */
+} wane_grid_found;
+
+/* EUNSUPPORTED where q is NULL, or unlike those before it. */
+wane_status wane_grid_join(wane_grid_found *, const wane_quantized *q, const char *name,
+                           wane_err *e);
+wane_status wane_grid_join_layer(wane_grid_found *, const wane_layer *, int i, wane_err *e);
 
 /* Layer i on the host as the files hold it: codes fitted to the packing, or dense. loss is added
  * to, and may be NULL. */
