@@ -4,14 +4,11 @@
 #include "runtime/quant/calib.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/units.h"
-
-enum { RANGES = 8 }; /* of a batch that go to the kernels apart, at most */
 
 /* What a batch needs on the device, from one allocation; x may be where it waits. */
 typedef struct {
@@ -385,78 +382,6 @@ static wane_status check_finite(const wane_calib *c, int b, wane_mat x, wane_mat
     return wane_err_at(e, "calibrate", name, NULL);
 }
 
-/* What is summed up of one input. */
-static wane_status open_stats(const wane_calib *c, int stage, unsigned needs, wane_stats **out,
-                              wane_err *e)
-{
-    wane_device *d = c->model->device;
-    int64_t square[2] = {wane_stage_width(c->model->config, stage), 0};
-    square[1] = square[0];
-    int64_t line[2] = {1, square[0]};
-    wane_stats *t = calloc(1, sizeof *t);
-    if (!t) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
-    t->refs = 1;
-    t->k = square[0];
-    wane_status s = wane_tensor_zeros(d, WANE_F32, 2, square, &t->gram, e);
-    if (!s && needs & WANE_NEED_MEAN) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->mean, e);
-    if (!s && needs & WANE_NEED_MAX) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->max, e);
-    if (s)
-        wane_stats_release(t);
-    else
-        *out = t;
-    return s;
-}
-
-static wane_status gather_rows(const wane_calib *c, wane_stats *t, wane_mat x, wane_mat weight,
-                               wane_err *e)
-{
-    wane_device *d = c->model->device;
-    wane_status s = WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight);
-    if (!s && t->mean) s = WANE_CALL(d, e, column_sum, wane_tensor_mat(t->mean), x, weight);
-    if (!s && t->max) s = WANE_CALL(d, e, column_max, wane_tensor_mat(t->max), x, weight);
-    return s;
-}
-
-/* The end of the rows from `first` on that count once, or of those that do not. */
-static int64_t end_of_kind(const wane_batch *b, int64_t first)
-{
-    int64_t end = first + 1;
-    bool once = b->weight[first] == 1;
-    while (end < b->n && (b->weight[end] == 1) == once) end++;
-    return end;
-}
-
-/* Batch b's rows x of an input. Where most rows count once, as they do unless told otherwise, they
- * go without weights, which a GPU multiplies in at twice the price. */
-static wane_status gather(const wane_calib *c, wane_stats *t, int b, wane_mat x, wane_mat weight,
-                          wane_err *e)
-{
-    const wane_batch *batch = &c->batches->batch[b];
-    wane_mat none = {0};
-    wane_status s = WANE_OK;
-    int ranges = 0;
-    for (int64_t at = 0; at < x.rows && ranges <= RANGES; at = end_of_kind(batch, at)) ranges++;
-    if (ranges > RANGES) return gather_rows(c, t, x, weight, e);
-    for (int64_t at = 0, end; at < x.rows && !s; at = end) {
-        end = end_of_kind(batch, at);
-        s = gather_rows(c, t, wane_mat_rows(x, at, end - at),
-                        batch->weight[at] == 1 ? none : wane_mat_rows(weight, at, end - at), e);
-    }
-    return s;
-}
-
-/* Sums become means. number is F32 (1,1) scratch. */
-static wane_status finish_stats(const wane_calib *c, wane_stats *t, wane_mat number, wane_err *e)
-{
-    wane_device *d = c->model->device;
-    float weight = (float)c->weight;
-    wane_mat gram = wane_tensor_mat(t->gram), mean = wane_tensor_mat(t->mean);
-    wane_status s = put(d, number, &weight, e);
-    if (!s) s = WANE_CALL(d, e, binary, gram, gram, number, WANE_DIV);
-    if (!s && t->mean) s = WANE_CALL(d, e, binary, mean, mean, number, WANE_DIV);
-    return s;
-}
-
 /* Every so many-th row. */
 static wane_mat thin(wane_mat m, int64_t every)
 {
@@ -476,7 +401,9 @@ static wane_mat sample_of(const wane_calib *c, int stage)
 static wane_status look(const wane_calib *c, int b, int stage, wane_mat out, wane_mat weight,
                         wane_stats *stats, wane_err *e)
 {
-    wane_status s = stats ? gather(c, stats, b, out, weight, e) : WANE_OK;
+    wane_status s =
+        stats ? wane_stats_add(c->model->device, stats, &c->batches->batch[b], out, weight, e)
+              : WANE_OK;
     if (!s && stats && c->sample) {
         int64_t first = 0;
         for (int i = 0; i < b; i++) first += sampled(c, i);
@@ -522,8 +449,12 @@ wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, 
     *out = NULL;
     if (stage != c->stage)
         return wane_fail(e, WANE_EARG, "calibration: stage %d comes next, not %d", c->stage, stage);
+    if (needs && stage == WANE_STAGES - 1)
+        return wane_fail(e, WANE_EARG, "calibration: no input of this layer follows its last stage");
     wane_status s = open_space(c, &buffer, e);
-    if (!s && needs) s = open_stats(c, stage + 1, needs, &stats, e);
+    if (!s && needs)
+        s = wane_stats_zeros(c->model->device, wane_stage_width(c->model->config, stage + 1), needs,
+                             &stats, e);
     if (s) goto done;
     c->stage = WANE_STAGES; /* until all batches are there, no step is right */
     for (int b = 0; b < c->batches->count && !s; b++) {
@@ -531,7 +462,8 @@ wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, 
         if (!s) s = step_batch(c, layer, number, b, stage, buffer, stats, e);
     }
     if (!s && stats)
-        s = finish_stats(c, stats, (wane_mat){buffer->buffer->data, WANE_F32, 1, 1, 1}, e);
+        s = wane_stats_finish(c->model->device, stats, c->weight,
+                              (wane_mat){buffer->buffer->data, WANE_F32, 1, 1, 1}, e);
     if (s) goto done;
     wane_calib_divide(c, NULL);
     c->stage = stage < 3 ? stage + 1 : -1;

@@ -33,6 +33,14 @@ wane_status wane_stats_white(wane_device *, int64_t k, unsigned needs, wane_stat
  */
 wane_status wane_stats_from(wane_device *, const wane_tensor *gram, const wane_tensor *mean,
                             const wane_tensor *max, unsigned needs, wane_stats **out, wane_err *e);
+/* Sums, still 0; then those of a batch's rows x (n,k), whose weights F32 (n,1) are the batch's own;
+ * in the end, divided by the sum of all weights, means. number F32 (1,1) is scratch. */
+wane_status wane_stats_zeros(wane_device *, int64_t k, unsigned needs, wane_stats **out,
+                             wane_err *e);
+wane_status wane_stats_add(wane_device *, wane_stats *, const wane_batch *, wane_mat x,
+                           wane_mat weight, wane_err *e);
+wane_status wane_stats_finish(wane_device *, wane_stats *, double weight, wane_mat number,
+                              wane_err *e);
 wane_stats *wane_stats_retain(wane_stats *);
 void wane_stats_release(wane_stats *); /* NULL is fine */
 
@@ -64,7 +72,7 @@ wane_calib *wane_calib_retain(wane_calib *);
 void wane_calib_release(wane_calib *); /* NULL is fine */
 
 /* Runs stage -1 (the norm) .. 3 of a layer on all texts; stages come in order. With needs, which
- * may be 0 after stage 3, *stats is of the input of the next stage. number (0-based) names the
+ * must be 0 after stage 3, *stats is of the input of the next stage. number (0-based) names the
  * layer in errors; ENUMERIC names the text and token of the first activation that is NaN or Inf. */
 wane_status wane_calib_step(wane_calib *, const wane_layer *, int number, int stage, unsigned needs,
                             wane_stats **stats, wane_err *e);

@@ -1,5 +1,5 @@
-/* stats.c - statistics of an input that were not gathered in a pass: assumed, or brought along. The
- * pass is in calib.c. */
+/* stats.c - statistics of an input: summed up batch by batch, assumed, or brought along. See
+ * calib.h. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -18,6 +18,72 @@ void wane_stats_release(wane_stats *t)
     wane_tensor_release(t->mean);
     wane_tensor_release(t->max);
     free(t);
+}
+
+wane_status wane_stats_zeros(wane_device *d, int64_t k, unsigned needs, wane_stats **out,
+                             wane_err *e)
+{
+    int64_t square[2] = {k, k}, line[2] = {1, k};
+    wane_stats *t = calloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return wane_fail(e, WANE_EOOM, "host: no memory for statistics");
+    t->refs = 1;
+    t->k = k;
+    wane_status s = wane_tensor_zeros(d, WANE_F32, 2, square, &t->gram, e);
+    if (!s && needs & WANE_NEED_MEAN) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->mean, e);
+    if (!s && needs & WANE_NEED_MAX) s = wane_tensor_zeros(d, WANE_F32, 2, line, &t->max, e);
+    if (s)
+        wane_stats_release(t);
+    else
+        *out = t;
+    return s;
+}
+
+static wane_status add_rows(wane_device *d, wane_stats *t, wane_mat x, wane_mat weight, wane_err *e)
+{
+    wane_status s = WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight);
+    if (!s && t->mean) s = WANE_CALL(d, e, column_sum, wane_tensor_mat(t->mean), x, weight);
+    if (!s && t->max) s = WANE_CALL(d, e, column_max, wane_tensor_mat(t->max), x, weight);
+    return s;
+}
+
+/* The end of the rows from `first` on that count once, or of those that do not. */
+static int64_t end_of_kind(const wane_batch *b, int64_t first)
+{
+    int64_t end = first + 1;
+    bool once = b->weight[first] == 1;
+    while (end < b->n && (b->weight[end] == 1) == once) end++;
+    return end;
+}
+
+/* Where most rows count once, as they do unless told otherwise, they go without weights, which a
+ * GPU multiplies in at twice the price. */
+wane_status wane_stats_add(wane_device *d, wane_stats *t, const wane_batch *batch, wane_mat x,
+                           wane_mat weight, wane_err *e)
+{
+    enum { RANGES = 8 }; /* that go to the kernels apart, at most */
+    wane_mat none = {0};
+    wane_status s = WANE_OK;
+    int ranges = 0;
+    for (int64_t at = 0; at < x.rows && ranges <= RANGES; at = end_of_kind(batch, at)) ranges++;
+    if (ranges > RANGES) return add_rows(d, t, x, weight, e);
+    for (int64_t at = 0, end; at < x.rows && !s; at = end) {
+        end = end_of_kind(batch, at);
+        s = add_rows(d, t, wane_mat_rows(x, at, end - at),
+                     batch->weight[at] == 1 ? none : wane_mat_rows(weight, at, end - at), e);
+    }
+    return s;
+}
+
+wane_status wane_stats_finish(wane_device *d, wane_stats *t, double weight, wane_mat number,
+                              wane_err *e)
+{
+    float sum = (float)weight;
+    wane_mat gram = wane_tensor_mat(t->gram), mean = wane_tensor_mat(t->mean);
+    wane_status s = WANE_CALL(d, e, put, number.data, &sum, sizeof sum);
+    if (!s) s = WANE_CALL(d, e, binary, gram, gram, number, WANE_DIV);
+    if (!s && t->mean) s = WANE_CALL(d, e, binary, mean, mean, number, WANE_DIV);
+    return s;
 }
 
 /* F32 (rows,k) with 1 at the diagonal of a square, or everywhere in one row. */

@@ -475,7 +475,8 @@ static void absent_file(void **state)
     wane_config c;
     wane_err e;
     assert_int_equal(wane_config_load("/nonexistent", &c, &e), WANE_EIO);
-    assert_non_null(strstr(e.message, "/nonexistent/config.json"));
+    assert_non_null(strstr(e.message, "/nonexistent: there is no config.json"));
+    assert_string_equal(e.path, "/nonexistent/config.json");
     assert_null(c.json);
     assert_int_equal(load_text("[]", &c, &e), WANE_EFORMAT);
     write_text("generation_config.json", "[");
