@@ -48,8 +48,9 @@ wane_status wane_err_at(wane_err *e, const char *op, const char *layer, const ch
 
 const char *wane_status_code(wane_status s)
 {
-    static const char *const code[] = {"ok",          "argument", "oom",     "io",     "format",
-                                       "unsupported", "numeric",  "network", "device", "interrupted"};
+    static const char *const code[] = {"ok",     "argument",    "oom",     "io",
+                                       "format", "unsupported", "numeric", "network",
+                                       "device", "interrupted"};
     return (size_t)s < sizeof code / sizeof *code ? code[s] : "unknown";
 }
 

@@ -16,8 +16,10 @@ static size_t too_deep(const char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
@@ -29,7 +31,8 @@ static size_t too_deep(const char *text, size_t length)
     return 0;
 }
 
-wane_status wane_json_parse(const char *text, size_t length, const char *path, json_t **out, wane_err *e)
+wane_status wane_json_parse(const char *text, size_t length, const char *path, json_t **out,
+                            wane_err *e)
 {
     json_error_t why;
     char shown[512];
@@ -41,14 +44,16 @@ wane_status wane_json_parse(const char *text, size_t length, const char *path, j
         if (e) e->offset = (int64_t)(deep - 1);
         return wane_err_at(e, "json", NULL, path), WANE_EFORMAT;
     }
-    *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    *out =
+        json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (*out) return WANE_OK;
     /* where an allocation fails, jansson mostly gives up without a word */
     if (!why.text[0] || json_error_code(&why) == json_error_out_of_memory)
         return wane_fail(e, WANE_EOOM, "%s: no memory to parse %zu bytes of JSON", shown, length);
     char reason[4 * JSON_ERROR_TEXT_LENGTH]; /* it quotes the text */
     wane_escape(reason, sizeof reason, why.text, strlen(why.text));
-    wane_fail(e, WANE_EFORMAT, "%s: not JSON at line %d, column %d: %s", shown, why.line, why.column, reason);
+    wane_fail(e, WANE_EFORMAT, "%s: not JSON at line %d, column %d: %s", shown, why.line,
+              why.column, reason);
     if (e) e->offset = why.position;
     wane_err_at(e, "json", NULL, path);
     return WANE_EFORMAT;

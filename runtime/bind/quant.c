@@ -235,8 +235,8 @@ static int l_step(lua_State *L)
     }
     wane_box *box = wane_newbox(L, &stats_type);
     WANE_TRY(L, e,
-             wane_calib_step(wane_check(L, 1, &calib_type), wane_check(L, 2, &wane_layer_type), number,
-                             stage, needs, &stats, &e));
+             wane_calib_step(wane_check(L, 1, &calib_type), wane_check(L, 2, &wane_layer_type),
+                             number, stage, needs, &stats, &e));
     box->p = stats;
     if (!stats) lua_pushnil(L);
     return 1;
@@ -357,8 +357,8 @@ static int l_stage(lua_State *L)
     wane_box *box = wane_newbox(L, &stage_type);
     WANE_TRY(L, e,
              open_stage(wane_check_model(L, 1), &p, wane_check(L, 3, &wane_layer_type),
-                        wane_check(L, 4, &wane_layer_type), (int)number, optional(L, 6, &stats_type),
-                        optional(L, 7, &calib_type), &j, &e));
+                        wane_check(L, 4, &wane_layer_type), (int)number,
+                        optional(L, 6, &stats_type), optional(L, 7, &calib_type), &j, &e));
     box->p = j;
     return 1;
 }

@@ -450,7 +450,8 @@ wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, 
     if (stage != c->stage)
         return wane_fail(e, WANE_EARG, "calibration: stage %d comes next, not %d", c->stage, stage);
     if (needs && stage == WANE_STAGES - 1)
-        return wane_fail(e, WANE_EARG, "calibration: no input of this layer follows its last stage");
+        return wane_fail(e, WANE_EARG,
+                         "calibration: no input of this layer follows its last stage");
     wane_status s = open_space(c, &buffer, e);
     if (!s && needs)
         s = wane_stats_zeros(c->model->device, wane_stage_width(c->model->config, stage + 1), needs,

@@ -2,8 +2,8 @@
  * statuses of slots into errors.
  *
  * A backend works in scratch memory that is given to it once, at open. It counts as live from then
- * on: a sixteenth of the budget, at least 1.25 MiB (CUDA: 4 MiB), at most 640 KiB for each processor
- * of the machine and one more (the CPU's threads cannot use more), or 256 MiB for CUDA.
+ * on: a sixteenth of the budget, at least 1.25 MiB (CUDA: 4 MiB), at most 640 KiB for each
+ * processor of the machine and one more (the CPU's threads cannot use more), or 256 MiB for CUDA.
  *
  * The CUDA backend is a shared object of its own, so that this one starts where no CUDA is. */
 #include "runtime/tensor/device.h"
@@ -40,8 +40,8 @@ static void own_folder(char *out, size_t size)
     out[length] = 0;
 }
 
-/* The CUDA table, or NULL with the reason; *there: its file is. The object stays loaded for the process's life: CUDA's
- * own libraries do not survive being unloaded. */
+/* The CUDA table, or NULL with the reason; *there: its file is. The object stays loaded for the
+ * process's life: CUDA's own libraries do not survive being unloaded. */
 static const wane_kernels *cuda_kernels(char *why, size_t size, bool *there)
 {
     static const char *const places[] = {"", "../", "../lib/", "../lib/wane/"};
@@ -184,7 +184,7 @@ static wane_status open_best(uint64_t budget, wane_device **out, wane_err *e)
     if (!open_cuda(0, budget, out, &built, &gpu)) return WANE_OK;
     wane_status s = open_table("cpu", wane_cpu_kernels(), 0, budget, out, e);
     if (!s && (built || machine_has_nvidia()))
-        snprintf((*out)->no_gpu, sizeof (*out)->no_gpu, "%.255s", gpu.message);
+        snprintf((*out)->no_gpu, sizeof(*out)->no_gpu, "%.255s", gpu.message);
     return s;
 }
 

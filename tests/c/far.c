@@ -343,7 +343,8 @@ const wane_kernels *test_far_kernels(wane_dtype activations)
     t->activations = activations;
 #define HAND_ON(slot) t->slot = far_##slot
     HAND_ON(alloc), HAND_ON(free), HAND_ON(put), HAND_ON(get), HAND_ON(copy), HAND_ON(fill);
-    HAND_ON(sync), HAND_ON(pin), HAND_ON(record), HAND_ON(recorded), HAND_ON(replay), HAND_ON(forget);
+    HAND_ON(sync), HAND_ON(pin), HAND_ON(record), HAND_ON(recorded), HAND_ON(replay),
+        HAND_ON(forget);
     HAND_ON(convert), HAND_ON(binary), HAND_ON(unary), HAND_ON(reduce), HAND_ON(transpose);
     HAND_ON(finite), HAND_ON(matmul), HAND_ON(gram), HAND_ON(column_max), HAND_ON(column_sum);
     HAND_ON(fit_grid), HAND_ON(encode), HAND_ON(decode), HAND_ON(pack), HAND_ON(unpack);

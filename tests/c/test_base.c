@@ -13,8 +13,13 @@ static void sizes(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"24GiB", 25769803776u}, {"10 MiB", 10485760}, {"1.5GB", 1500000000}, {"4096", 4096}, {"1kb", 1000}};
-    static const char *const bad[] = {"", "GiB", "-1", "1 XiB", "nan", "1e400", "99999999999TiB", "0x10zz"};
+    } good[] = {{"24GiB", 25769803776u},
+                {"10 MiB", 10485760},
+                {"1.5GB", 1500000000},
+                {"4096", 4096},
+                {"1kb", 1000}};
+    static const char *const bad[] = {
+        "", "GiB", "-1", "1 XiB", "nan", "1e400", "99999999999TiB", "0x10zz"};
     uint64_t bytes;
     wane_err e;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -36,9 +41,15 @@ static void utf8(void **state)
         const char *bytes;
         size_t length, used;
         uint32_t c;
-    } row[] = {{"a", 1, 1, 'a'},          {"\xc3\xa9", 2, 2, 0xe9},         {"\xe2\x82\xac", 3, 3, 0x20ac},
-               {"\xf0\x9f\x98\x80", 4, 4, 0x1f600}, {"\xc0\x80", 2, 1, 0xfffd}, {"\xed\xa0\x80", 3, 1, 0xfffd},
-               {"\xf0\x9f\x98", 3, 3, 0xfffd},      {"\xe2\x82", 2, 2, 0xfffd}, {"\x80", 1, 1, 0xfffd},
+    } row[] = {{"a", 1, 1, 'a'},
+               {"\xc3\xa9", 2, 2, 0xe9},
+               {"\xe2\x82\xac", 3, 3, 0x20ac},
+               {"\xf0\x9f\x98\x80", 4, 4, 0x1f600},
+               {"\xc0\x80", 2, 1, 0xfffd},
+               {"\xed\xa0\x80", 3, 1, 0xfffd},
+               {"\xf0\x9f\x98", 3, 3, 0xfffd},
+               {"\xe2\x82", 2, 2, 0xfffd},
+               {"\x80", 1, 1, 0xfffd},
                {"\xf4\x90\x80\x80", 4, 1, 0xfffd}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         size_t used;
@@ -56,7 +67,8 @@ static void escaping(void **state)
 {
     (void)state;
     char out[64], small[12];
-    assert_string_equal(wane_escape(out, sizeof out, "a\x1b[31m\xff\xc3\xa9", 9), "a\\x1b[31m\\xff\xc3\xa9");
+    assert_string_equal(wane_escape(out, sizeof out, "a\x1b[31m\xff\xc3\xa9", 9),
+                        "a\\x1b[31m\\xff\xc3\xa9");
     wane_escape(small, sizeof small, "abcdefghijklmnopqrstuvwxyz", 26);
     assert_true(strlen(small) < sizeof small);
     assert_string_equal(small + strlen(small) - 3, "...");
@@ -65,9 +77,10 @@ static void escaping(void **state)
 static void json_limits(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",           "{",          "{} x",         "{\"a\":1,\"a\":2}", "[01]",
-                                      "\"\xff\"",   "[1e999]",    "[NaN]",        "\"\x01\"",          "\"\\ud800\"",
-                                      "\xef\xbb\xbf{}", "[99999999999999999999]"};
+    static const char *const bad[] = {
+        "",         "{",           "{} x",           "{\"a\":1,\"a\":2}",
+        "[01]",     "\"\xff\"",    "[1e999]",        "[NaN]",
+        "\"\x01\"", "\"\\ud800\"", "\xef\xbb\xbf{}", "[99999999999999999999]"};
     json_t *j;
     wane_err e;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -87,7 +100,8 @@ static void nearest_names(void **state)
 {
     (void)state;
     static const char *const names[] = {"rtn", "hqq", "awq", "gptq", "smoothquant"};
-    assert_string_equal(wane_nearest("gtpq", names, 5), "gptq"); /* two letters swapped: one mistake */
+    assert_string_equal(wane_nearest("gtpq", names, 5),
+                        "gptq"); /* two letters swapped: one mistake */
     assert_string_equal(wane_nearest("somothqunat", names, 5), "smoothquant");
     assert_string_equal(wane_nearest("gpt", names, 5), "gptq");
     assert_string_equal(wane_nearest("smothqant", names, 5), "smoothquant");
@@ -97,7 +111,8 @@ static void nearest_names(void **state)
 
 int test_base(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(utf8), cmocka_unit_test(escaping),
-                                       cmocka_unit_test(json_limits), cmocka_unit_test(nearest_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(utf8),
+                                       cmocka_unit_test(escaping), cmocka_unit_test(json_limits),
+                                       cmocka_unit_test(nearest_names)};
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

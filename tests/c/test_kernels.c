@@ -1,8 +1,8 @@
 /* test_kernels.c - every slot of every backend against a plain reference.
  *
  * Backends are the CPU's, once for each instruction set that the processor has and for one thread
- * and two, and the one in the shared object that WANE_TEST_KERNELS names, if it is set; WANE_TEST_CPU=0
- * leaves the CPU's out. */
+ * and two, and the one in the shared object that WANE_TEST_KERNELS names, if it is set;
+ * WANE_TEST_CPU=0 leaves the CPU's out. */
 #include "tests/c/kernels.h"
 
 #include <dlfcn.h>

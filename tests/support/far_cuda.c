@@ -1,9 +1,12 @@
 /* far_cuda.c - a CUDA backend for machines without a GPU: the far CPU of tests/c/far.c with
  * bfloat16 activations, under the name that wane opens. It finds what touches a GPU's memory from
  * the host, or asks it for F32 where it gives BF16; it says nothing of kernels/cuda. build/far/wane
- * uses it: WANE_DEVICE=cuda build/far/wane tests/run.lua tests/spec/model_spec.lua WANE_FAR_FAULT=N
- * breaks it at the N-th attention, as a faulting kernel breaks a GPU: from there on every call that
- * would tell fails. */
+ * uses it:
+ *
+ *     WANE_DEVICE=cuda build/far/wane tests/run.lua tests/spec/model_spec.lua
+ *
+ * WANE_FAR_FAULT=N breaks it at the N-th attention, as a faulting kernel breaks a GPU: from there
+ * on every call that would tell fails. */
 #include "tests/c/far.h"
 
 #include <stdlib.h>
