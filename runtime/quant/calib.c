@@ -10,6 +10,8 @@
 
 #include "runtime/base/units.h"
 
+enum { MEASURED = 65536 }; /* rows that tell what is lost well enough */
+
 /* What a batch needs on the device, from one allocation; x may be where it waits. */
 typedef struct {
     wane_block block;
@@ -84,35 +86,61 @@ static wane_status keep(const wane_calib *c, const wane_tensor *t, int b, wane_m
     return WANE_CALL(c->model->device, e, copy, rows_of(c, t, b), from.data, bytes);
 }
 
+/* Embedding rows of batch b into `to`, on the host. */
+static wane_status embed_batch(const wane_calib *c, int b, wane_mat table, wane_mat to, wane_err *e)
+{
+    const wane_batch *batch = &c->batches->batch[b];
+    wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
+    for (int64_t i = 0; i < batch->n; i++)
+        if (batch->ids[i] < 0 || batch->ids[i] >= c->model->config->vocabulary)
+            return wane_fail(e, WANE_EARG,
+                             "calibration: token %d is not one of the model's %" PRId64,
+                             batch->ids[i], c->model->config->vocabulary);
+    return WANE_CALL(c->model->host, e, embed, to, ids, table);
+}
+
+/* The same of all batches into x on the device: they travel as they are stored, and pinned. */
+static wane_status embed_away(const wane_calib *c, wane_mat table, wane_err *e)
+{
+    wane_device *d = c->model->device;
+    wane_tensor *rows = NULL, *there = NULL;
+    bool pinned = false;
+    wane_status s = wane_tensor_new2(c->model->host, table.dtype, c->rows, table.cols, &rows, e);
+    if (!s) s = wane_tensor_new2(d, table.dtype, c->rows, table.cols, &there, e);
+    if (!s) pinned = !d->k->pin(d->dev, rows->buffer->data, (size_t)rows->buffer->bytes);
+    for (int b = 0; b < c->batches->count && !s; b++) {
+        int64_t n = c->batches->batch[b].n;
+        wane_mat to = {rows_of(c, c->x, b), WANE_F32, n, table.cols, table.cols};
+        wane_mat here = wane_mat_rows(wane_tensor_mat(rows), 0, n),
+                 far = wane_mat_rows(wane_tensor_mat(there), 0, n);
+        s = embed_batch(c, b, table, here, e);
+        if (!s) s = put(d, far, here.data, e);
+        if (!s) s = WANE_CALL(d, e, convert, to, far);
+    }
+    if (pinned) d->k->unpin(d->dev, rows->buffer->data);
+    wane_tensor_release(rows);
+    wane_tensor_release(there);
+    return s;
+}
+
 /* Embedding rows of all batches into x. The table is looked up on the host: a GPU need not hold it.
  */
 static wane_status embed(wane_calib *c, wane_err *e)
 {
     const wane_config *config = c->model->config;
     int64_t shape[2] = {config->vocabulary, config->hidden};
-    wane_device *host = c->model->host;
-    wane_tensor *table = NULL, *rows = NULL;
-    bool away = resident(c, c->x);
+    wane_tensor *table = NULL;
     wane_status s = wane_checkpoint_get(c->model->checkpoint, "model.embed_tokens.weight", 2, shape,
-                                        host, &table, e);
-    if (!s && away) s = wane_tensor_new2(host, WANE_F32, c->rows, config->hidden, &rows, e);
-    for (int b = 0; b < c->batches->count && !s; b++) {
-        const wane_batch *batch = &c->batches->batch[b];
-        wane_mat ids = {batch->ids, WANE_I32, batch->n, 1, 1};
-        wane_mat to =
-            wane_mat_rows(wane_tensor_mat(away ? rows : c->x), away ? 0 : c->start[b], batch->n);
-        for (int64_t i = 0; i < batch->n && !s; i++)
-            if (batch->ids[i] < 0 || batch->ids[i] >= config->vocabulary)
-                s = wane_fail(e, WANE_EARG,
-                              "calibration: token %d is not one of the model's %" PRId64,
-                              batch->ids[i], config->vocabulary);
-        if (!s) s = WANE_CALL(host, e, embed, to, ids, wane_tensor_mat(table));
-        if (!s && away)
-            s = WANE_CALL(c->model->device, e, put, rows_of(c, c->x, b), to.data,
-                          (size_t)batch->n * row_bytes(c->x));
+                                        c->model->host, &table, e);
+    if (!s && resident(c, c->x)) {
+        s = embed_away(c, wane_tensor_mat(table), e);
+    } else {
+        for (int b = 0; b < c->batches->count && !s; b++)
+            s = embed_batch(
+                c, b, wane_tensor_mat(table),
+                wane_mat_rows(wane_tensor_mat(c->x), c->start[b], c->batches->batch[b].n), e);
     }
     wane_tensor_release(table);
-    wane_tensor_release(rows);
     return s;
 }
 
@@ -122,12 +150,17 @@ static wane_status survey(wane_calib *c, wane_err *e)
 {
     c->start = calloc((size_t)c->batches->count + 1, sizeof *c->start);
     if (!c->start) return wane_fail(e, WANE_EOOM, "host: no memory for calibration");
+    c->every = 1 + (int)((c->batches->rows - 1) / MEASURED);
     for (int b = 0; b < c->batches->count; b++) {
         const wane_batch *batch = &c->batches->batch[b];
         c->start[b + 1] = c->start[b] + batch->n;
         if (batch->n > c->rows) c->rows = batch->n;
-        for (int64_t i = 0; i < batch->n; i++) c->weight += batch->weight[i];
+        for (int64_t i = 0; i < batch->n; i++) {
+            c->weight += batch->weight[i];
+            if (b % c->every == 0) c->part += batch->weight[i];
+        }
     }
+    if (!(c->part > 0)) c->every = 1, c->part = c->weight;
     if (!(c->weight > 0))
         return wane_fail(e, WANE_EARG,
                          "calibration: no token counts; give texts, and weights above 0");
@@ -398,12 +431,13 @@ static wane_mat sample_of(const wane_calib *c, int stage)
 
 /* What becomes of the next stage's input, out of batch b: measured, sampled, kept where it waits.
  */
-static wane_status look(const wane_calib *c, int b, int stage, wane_mat out, wane_mat weight,
-                        wane_stats *stats, wane_err *e)
+static wane_status look(const wane_calib *c, int b, int stage, unsigned needs, wane_mat out,
+                        wane_mat weight, wane_stats *stats, wane_err *e)
 {
-    wane_status s =
-        stats ? wane_stats_add(c->model->device, stats, &c->batches->batch[b], out, weight, e)
-              : WANE_OK;
+    bool whole = needs & WANE_NEED_WHOLE || b % c->every == 0;
+    wane_status s = stats ? wane_stats_add(c->model->device, stats, &c->batches->batch[b], whole,
+                                           out, weight, e)
+                          : WANE_OK;
     if (!s && stats && c->sample) {
         int64_t first = 0;
         for (int i = 0; i < b; i++) first += sampled(c, i);
@@ -416,7 +450,7 @@ static wane_status look(const wane_calib *c, int b, int stage, wane_mat out, wan
 
 /* One batch through one stage: its rows of x and in are replaced. */
 static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number, int b, int stage,
-                              wane_tensor *buffer, wane_stats *stats, wane_err *e)
+                              unsigned needs, wane_tensor *buffer, wane_stats *stats, wane_err *e)
 {
     int64_t n = c->batches->batch[b].n;
     space sp;
@@ -436,7 +470,7 @@ static wane_status step_batch(wane_calib *c, const wane_layer *layer, int number
     if (!s)
         s = stage < 3 ? check_finite(c, b, out, count, number, reader(stage + 1), e)
                       : check_finite(c, b, sp.x, count, number, "mlp", e);
-    if (!s && stage < 3) s = look(c, b, stage + 1, out, sp.weight, stats, e);
+    if (!s && stage < 3) s = look(c, b, stage + 1, needs, out, sp.weight, stats, e);
     if (!s && (stage == 1 || stage == 3)) s = keep(c, c->x, b, sp.x, e);
     return s;
 }
@@ -460,10 +494,11 @@ wane_status wane_calib_step(wane_calib *c, const wane_layer *layer, int number, 
     c->stage = WANE_STAGES; /* until all batches are there, no step is right */
     for (int b = 0; b < c->batches->count && !s; b++) {
         s = wane_device_poll(c->model->device, e);
-        if (!s) s = step_batch(c, layer, number, b, stage, buffer, stats, e);
+        if (!s) s = step_batch(c, layer, number, b, stage, needs, buffer, stats, e);
     }
     if (!s && stats)
         s = wane_stats_finish(c->model->device, stats, c->weight,
+                              needs & WANE_NEED_WHOLE ? c->weight : c->part,
                               (wane_mat){buffer->buffer->data, WANE_F32, 1, 1, 1}, e);
     if (s) goto done;
     wane_calib_divide(c, NULL);

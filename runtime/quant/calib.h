@@ -34,13 +34,14 @@ wane_status wane_stats_white(wane_device *, int64_t k, unsigned needs, wane_stat
 wane_status wane_stats_from(wane_device *, const wane_tensor *gram, const wane_tensor *mean,
                             const wane_tensor *max, unsigned needs, wane_stats **out, wane_err *e);
 /* Sums, still 0; then those of a batch's rows x (n,k), whose weights F32 (n,1) are the batch's own;
- * in the end, divided by the sum of all weights, means. number F32 (1,1) is scratch. */
+ * in the end, divided by the sum of all weights, means. Only whole batches go into the gram matrix,
+ * whose weights' sum is gram_weight. number F32 (1,1) is scratch. */
 wane_status wane_stats_zeros(wane_device *, int64_t k, unsigned needs, wane_stats **out,
                              wane_err *e);
-wane_status wane_stats_add(wane_device *, wane_stats *, const wane_batch *, wane_mat x,
+wane_status wane_stats_add(wane_device *, wane_stats *, const wane_batch *, bool whole, wane_mat x,
                            wane_mat weight, wane_err *e);
-wane_status wane_stats_finish(wane_device *, wane_stats *, double weight, wane_mat number,
-                              wane_err *e);
+wane_status wane_stats_finish(wane_device *, wane_stats *, double weight, double gram_weight,
+                              wane_mat number, wane_err *e);
 wane_stats *wane_stats_retain(wane_stats *);
 void wane_stats_release(wane_stats *); /* NULL is fine */
 
@@ -49,10 +50,13 @@ typedef struct {
     wane_model *model;     /* retained */
     wane_batches *batches; /* owned */
     int64_t texts;
-    int64_t *start;   /* [batches + 1] first row of each batch among all */
-    int64_t rows;     /* the largest batch's */
-    int64_t width;    /* the widest input's */
-    double weight;    /* sum of the tokens' weights */
+    int64_t *start; /* [batches + 1] first row of each batch among all */
+    int64_t rows;   /* the largest batch's */
+    int64_t width;  /* the widest input's */
+    double weight;  /* sum of the tokens' weights */
+    double part;    /* of the tokens in each `every`-th batch, of which gram matrices are where
+                       that is enough */
+    int every;
     int stage;        /* the step that comes next, whose input `in` holds; -1: a layer begins */
     float *frequency; /* [d/2] owned, as row */
     int32_t *row;     /* [rows] 0, 1, 2, ... */

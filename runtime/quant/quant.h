@@ -16,7 +16,14 @@
 
 typedef struct wane_method wane_method;
 
-typedef enum { WANE_NEED_GRAM = 1, WANE_NEED_MEAN = 2, WANE_NEED_MAX = 4 } wane_need;
+/* WHOLE: the gram matrix is solved with, or decides much: of all tokens. Else, to measure what is
+ * lost, it is of as many as that takes. */
+typedef enum {
+    WANE_NEED_GRAM = 1,
+    WANE_NEED_MEAN = 2,
+    WANE_NEED_MAX = 4,
+    WANE_NEED_WHOLE = 8
+} wane_need;
 
 typedef enum { WANE_BOOLEAN, WANE_INTEGER, WANE_NUMBER, WANE_CHOICE } wane_option_kind;
 

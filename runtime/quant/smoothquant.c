@@ -8,7 +8,7 @@
  *
  * Departure: below 8 bits activations stay as they are and moving spread into the weights harms
  * them, so a is the one of 0, 0.1, .. 0.9 that loses least (search.c), or no smoothing where all
- * lose. */
+ * lose. Losses are measured on 65,536 tokens where there are more, maxima on all. */
 #include <math.h>
 #include <stdlib.h>
 

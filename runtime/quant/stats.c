@@ -39,49 +39,61 @@ wane_status wane_stats_zeros(wane_device *d, int64_t k, unsigned needs, wane_sta
     return s;
 }
 
-static wane_status add_rows(wane_device *d, wane_stats *t, wane_mat x, wane_mat weight, wane_err *e)
+static wane_status add_rows(wane_device *d, wane_stats *t, bool whole, wane_mat x, wane_mat weight,
+                            wane_err *e)
 {
-    wane_status s = WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight);
+    wane_status s = whole ? WANE_CALL(d, e, gram, wane_tensor_mat(t->gram), x, weight) : WANE_OK;
     if (!s && t->mean) s = WANE_CALL(d, e, column_sum, wane_tensor_mat(t->mean), x, weight);
     if (!s && t->max) s = WANE_CALL(d, e, column_max, wane_tensor_mat(t->max), x, weight);
     return s;
 }
 
-/* The end of the rows from `first` on that count once, or of those that do not. */
+/* How rows count: not at all, as another batch had them, once, or otherwise. */
+typedef enum { COUNTED_BEFORE, COUNTS_ONCE, WEIGHED } kind;
+
+static kind kind_of(float weight)
+{
+    return weight == 0 ? COUNTED_BEFORE : weight == 1 ? COUNTS_ONCE : WEIGHED;
+}
+
+/* The end of the rows from `first` on that count alike. */
 static int64_t end_of_kind(const wane_batch *b, int64_t first)
 {
     int64_t end = first + 1;
-    bool once = b->weight[first] == 1;
-    while (end < b->n && (b->weight[end] == 1) == once) end++;
+    while (end < b->n && kind_of(b->weight[end]) == kind_of(b->weight[first])) end++;
     return end;
 }
 
 /* Where most rows count once, as they do unless told otherwise, they go without weights, which a
- * GPU multiplies in at twice the price. */
-wane_status wane_stats_add(wane_device *d, wane_stats *t, const wane_batch *batch, wane_mat x,
-                           wane_mat weight, wane_err *e)
+ * GPU multiplies in at twice the price; what counts nothing stays out, as a few rows cost as much
+ * as thousands. */
+wane_status wane_stats_add(wane_device *d, wane_stats *t, const wane_batch *batch, bool whole,
+                           wane_mat x, wane_mat weight, wane_err *e)
 {
     enum { RANGES = 8 }; /* that go to the kernels apart, at most */
     wane_mat none = {0};
     wane_status s = WANE_OK;
     int ranges = 0;
     for (int64_t at = 0; at < x.rows && ranges <= RANGES; at = end_of_kind(batch, at)) ranges++;
-    if (ranges > RANGES) return add_rows(d, t, x, weight, e);
+    if (ranges > RANGES) return add_rows(d, t, whole, x, weight, e);
     for (int64_t at = 0, end; at < x.rows && !s; at = end) {
+        kind here = kind_of(batch->weight[at]);
         end = end_of_kind(batch, at);
-        s = add_rows(d, t, wane_mat_rows(x, at, end - at),
-                     batch->weight[at] == 1 ? none : wane_mat_rows(weight, at, end - at), e);
+        if (here == COUNTED_BEFORE) continue;
+        s = add_rows(d, t, whole, wane_mat_rows(x, at, end - at),
+                     here == COUNTS_ONCE ? none : wane_mat_rows(weight, at, end - at), e);
     }
     return s;
 }
 
-wane_status wane_stats_finish(wane_device *d, wane_stats *t, double weight, wane_mat number,
-                              wane_err *e)
+wane_status wane_stats_finish(wane_device *d, wane_stats *t, double weight, double gram_weight,
+                              wane_mat number, wane_err *e)
 {
-    float sum = (float)weight;
+    float sum = (float)gram_weight, all = (float)weight;
     wane_mat gram = wane_tensor_mat(t->gram), mean = wane_tensor_mat(t->mean);
     wane_status s = WANE_CALL(d, e, put, number.data, &sum, sizeof sum);
     if (!s) s = WANE_CALL(d, e, binary, gram, gram, number, WANE_DIV);
+    if (!s && t->mean) s = WANE_CALL(d, e, put, number.data, &all, sizeof all);
     if (!s && t->mean) s = WANE_CALL(d, e, binary, mean, mean, number, WANE_DIV);
     return s;
 }

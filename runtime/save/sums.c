@@ -1,6 +1,6 @@
 /* sums.c - SHA256SUMS of a folder that was just written, in the lines of sha256sum: what wane check
  * --verify, or sha256sum -c, compares with later. A thread hashes the files while the others read
- * them back, as a hash goes through a file byte after byte. */
+ * them back, several files at once, as a hash goes through one byte after byte. */
 #include "runtime/save/sums.h"
 
 #include <dirent.h>
@@ -14,7 +14,7 @@
 
 #include "runtime/base/files.h"
 
-enum { CHUNK = 1 << 20, PATH = 4096 + 300 };
+enum { CHUNK = 1 << 20, PATH = 4096 + 300, READERS = 4 };
 
 struct wane_sums {
     char *dir;
@@ -27,19 +27,20 @@ struct wane_sums {
     wane_err why;
 };
 
-static wane_status hash_file(wane_sums *s, const char *path, char *chunk, char hex[65])
+static wane_status hash_file(const wane_sums *s, const char *path, char *chunk, char hex[65],
+                             wane_err *e)
 {
     wane_status status = WANE_OK;
     wane_sha256 h;
     ssize_t n = 1;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return wane_fail_io(&s->why, "read", path);
+    if (fd < 0) return wane_fail_io(e, "read", path);
     wane_sha256_start(&h);
     while (!status && n > 0 && !atomic_load(&s->stop)) {
         do n = read(fd, chunk, CHUNK);
         while (n < 0 && errno == EINTR);
         if (n > 0) wane_sha256_add(&h, chunk, (size_t)n);
-        status = n < 0 ? wane_fail_io(&s->why, "read", path) : wane_device_poll(s->device, &s->why);
+        status = n < 0 ? wane_fail_io(e, "read", path) : wane_device_poll(s->device, e);
     }
     close(fd);
     wane_sha256_hex(&h, hex);
@@ -56,15 +57,27 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static wane_status hash_files(wane_sums *s, char *chunk, struct dirent **files, int count,
-                              FILE *lines)
+typedef struct {
+    char hex[65];
+} hash;
+
+static wane_status hash_files(wane_sums *s, struct dirent **files, int count, hash *hashes)
 {
     wane_status status = WANE_OK;
-    for (int i = 0; i < count && !status && !atomic_load(&s->stop); i++) {
-        char path[PATH], hex[65];
+#pragma omp parallel for schedule(dynamic) num_threads(READERS)
+    for (int i = 0; i < count; i++) {
+        char path[PATH], *chunk = malloc(CHUNK);
+        wane_err why;
         snprintf(path, sizeof path, "%s/%s", s->dir, files[i]->d_name);
-        status = hash_file(s, path, chunk, hex);
-        if (!status) fprintf(lines, "%s  %s\n", hex, files[i]->d_name);
+        wane_status here = chunk ? hash_file(s, path, chunk, hashes[i].hex, &why)
+                                 : wane_fail(&why, WANE_EOOM, "host: no memory to read %s", path);
+        free(chunk);
+        if (!here) continue;
+#pragma omp critical
+        {
+            status = here;
+            s->why = why;
+        }
     }
     return status;
 }
@@ -74,20 +87,22 @@ static void *work(void *self)
     wane_sums *s = self;
     struct dirent **files = NULL;
     size_t length = 0;
-    char *chunk = malloc(CHUNK);
     FILE *lines = open_memstream(&s->text, &length);
     int count = scandir(s->dir, &files, is_name, by_name);
-    if (!chunk || !lines)
+    hash *hashes = calloc(count > 0 ? (size_t)count : 1, sizeof *hashes);
+    if (!hashes || !lines)
         s->status = wane_fail(&s->why, WANE_EOOM, "host: no memory for %s", "SHA256SUMS");
     else if (count < 0)
         s->status = wane_fail_io(&s->why, "list", s->dir);
     else
-        s->status = hash_files(s, chunk, files, count, lines);
+        s->status = hash_files(s, files, count, hashes);
+    for (int i = 0; i < count && !s->status; i++)
+        fprintf(lines, "%s  %s\n", hashes[i].hex, files[i]->d_name);
     if (lines && fclose(lines) && !s->status)
         s->status = wane_fail(&s->why, WANE_EOOM, "host: no memory for %s", "SHA256SUMS");
     for (int i = 0; i < count; i++) free(files[i]);
     free(files);
-    free(chunk);
+    free(hashes);
     return NULL;
 }
 
