@@ -59,6 +59,16 @@ static uint64_t early_bytes(void *self, int i)
     return 0;
 }
 
+/* Straight from its file: what the checkpoint has read ahead is the caller's alone. */
+static wane_status read_head(const wane_checkpoint *c, wane_device *d, wane_linear *out,
+                             wane_err *e)
+{
+    const wane_safetensors *file;
+    const wane_entry *t = wane_checkpoint_find(c, "lm_head.weight", &file);
+    if (!t) return wane_fail(e, WANE_EFORMAT, "%s has no lm_head.weight", c->dir);
+    return wane_safetensors_load(file, t, d, &out->weight, e);
+}
+
 static wane_status early_head(void *self, wane_device *d, wane_linear *out, wane_err *e)
 {
     wane_early *a = self;
@@ -68,7 +78,7 @@ static wane_status early_head(void *self, wane_device *d, wane_linear *out, wane
     pthread_mutex_unlock(&a->lock);
     if (s) return s;
     if (head) return wane_quantized_copy_to(head, d, &out->quantized, e);
-    return wane_head_read_dense(a->model->checkpoint, d, out, e);
+    return read_head(a->model->checkpoint, d, out, e);
 }
 
 static uint64_t early_head_bytes(void *self)

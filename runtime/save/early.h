@@ -12,8 +12,8 @@ typedef struct wane_early wane_early;
 
 /* Begins with what is no layer. source: the model that this one is made of, whose folder has the
  * embedding, the tokenizer and the rest. grid: what the codes are going to be, as wane_save would
- * find it. options->report is not looked at. head: whether codes of the head will be given too.
- * dir is refused as by wane_save, but by finish. */
+ * find it; its head: whether codes of the head will be given too. options->report is not looked at.
+ * dir is refused as by wane_save, but later. */
 wane_status wane_early_begin(wane_model *source, const char *dir, const wane_save_options *options,
                              const wane_packed_grid *grid, wane_early **out, wane_err *e);
 
