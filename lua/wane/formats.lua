@@ -50,6 +50,10 @@ local function grid_of(plan, head)
            symmetric = plan.symmetric, activation_bits = plan.activation_bits, fractional = plan.zero == "float" }
 end
 
+-- A head in GPTQ's own layout is read by GPTQModel; Transformers 5.17 looks for codes in the layers alone, and goes on
+-- with a head of random weights.
+local HEAD <const> = "the output head as codes in format gptq is read by GPTQModel, and taken for missing by Transformers"
+
 --- The format that codes of a plan will be stored in, chosen before they are made: they are fitted to its scales.
 -- Where the model's sizes are not for the usual one it is compressed-tensors, which takes all.
 -- @param model the model to be quantized
@@ -61,6 +65,10 @@ end
 function formats.choose(model, plan, head)
   local grid = grid_of(plan, head)
   local name, warning = plan.format or usual(plan), nil
+  if head and name:find "^gptq" then
+    warning = HEAD
+    if not plan.format then name, warning = "compressed-tensors", HEAD .. ": made for compressed-tensors instead" end
+  end
   local ok, err = pcall(core.save.check, model, name, grid)
   if not ok and plan.format then error(err, 0) end
   if not ok then

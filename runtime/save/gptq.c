@@ -324,7 +324,8 @@ static wane_status read(const wane_checkpoint *c, const char *matrix, wane_quant
 
 const wane_packing wane_packing_gptq = {
     .name = "gptq",
-    .doc = "GPTQ version 1: symmetric, 2, 3, 4 and 8 bits, float16 scales; read by most programs",
+    .doc = "GPTQ version 1: symmetric, float16 scales, 2, 3, 4 and 8 bits; at 4 and 8 read by most "
+           "programs",
     .scale = WANE_F16,
     .zeros = WANE_ZEROS_WHOLE,
     .reads = reads_first,

@@ -201,12 +201,14 @@ wane_status wane_config_check(const wane_config *c, const wane_packing *packing,
                               const wane_packed_grid *g, wane_err *e)
 {
     wane_status s = WANE_OK;
+    wane_packed_grid layers = *g;
+    layers.head = false;
     for (int id = 0; id < WANE_LINEARS && !s; id++) {
         char name[WANE_NAME];
         int64_t m, k;
         matrix_name(name, 0, id);
         wane_linear_shape(c, id, &m, &k);
-        s = wane_packing_check(packing, g, name, m, k, e);
+        s = wane_packing_check(packing, &layers, name, m, k, e);
     }
     if (s || !g->head) return s;
     return wane_packing_check(packing, g, "lm_head", c->vocabulary, c->hidden, e);

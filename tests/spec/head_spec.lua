@@ -48,10 +48,42 @@ describe("the output head", function()
     assert.is_true(distance > 0 and distance / size < 0.12, distance / size)
   end)
 
+  it("is what a format may not hold, by its name; and GPTQ's are for whoever asks for them", function()
+    local choose = wane.formats.choose
+    local name, _, warning = choose(model, wane.awq { group_size = 32, keep_lm_head = false }, true)
+    assert.equal("compressed-tensors", name)
+    assert.matches("^lm_head: format awq", warning)
+    name, _, warning = choose(model, wane.gptq { bits = 8, group_size = 32, keep_lm_head = false }, true)
+    assert.equal("compressed-tensors", name)
+    assert.matches("made for compressed%-tensors instead", warning)
+    assert.same({ "compressed-tensors" }, { choose(model, wane.hqq { group_size = 32, keep_lm_head = false }, true) })
+  end)
+
   it("that is the embedding stays, whatever is asked", function()
     local tied <close> = wane.load "tests/reference/tiny/qwen3"
     local small <close> = wane.quantize(tied, wane.hqq { group_size = 32, keep_lm_head = false }, nil, { prove = false })
     assert.equal(14, #small.quantization.layers)
     assert.equal(tied:tensor "model.embed_tokens.weight", small:tensor "model.embed_tokens.weight")
+    -- and is not written twice, though the source may have done so
+    local source = folder .. "/twice"
+    os.execute(("cp -r tests/reference/tiny/qwen3 %s && rm %s/expected.safetensors"):format(source, source))
+    local all = {}
+    for _, entry in ipairs(wane.tensor.entries(source .. "/model.safetensors")) do
+      all[entry.name] = wane.tensor.load(source .. "/model.safetensors", entry.name)
+    end
+    all["lm_head.weight"] = all["model.embed_tokens.weight"]
+    wane.tensor.save(source .. "/model.safetensors", all)
+    for _, format in ipairs { "compressed-tensors", "awq", "hqq" } do
+      local model_twice <close> = wane.load(source)
+      local again <close> = wane.quantize(model_twice, wane.hqq { group_size = 32, format = format }, nil, { prove = false })
+      again:save(folder .. "/once-" .. format)
+      local saved <close> = wane.load(folder .. "/once-" .. format)
+      assert.is_true(saved.config.tie_word_embeddings)
+      for _, entry in ipairs(wane.tensor.entries(folder .. "/once-" .. format .. "/model.safetensors")) do
+        assert.is_nil(entry.name:find "^lm_head", entry.name)
+      end
+      local q = saved.config.quantization_config
+      assert.same({ "lm_head" }, { table.unpack(q.ignore or q.modules_to_not_convert or q.skip_modules) })
+    end
   end)
 end)

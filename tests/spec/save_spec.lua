@@ -92,6 +92,11 @@ describe("each method's model", function()
       assert.is_true(small:logits(IDS) == back:logits(IDS))
       assert.equal(plan.label, back.quantization.label)
       assert.equal(USUAL[plan.label] or "compressed-tensors", back.quantization.format)
+      local config = wane.json.load(out .. "/config.json").quantization_config
+      assert.equal(USUAL[plan.label] or "compressed-tensors", config.quant_method)
+      if config.quant_method == "compressed-tensors" then
+        assert.equal(plan.label == "smoothquant w8a8" and "int-quantized" or "pack-quantized", config.format)
+      end
       assert.equal(28, #back.quantization.layers)
       assert.equal(small.quantization.error, back.quantization.error)
       same_weights(back, out, plan.bits, 1)
