@@ -218,6 +218,13 @@ void wane_job_note(wane_job *j, const char *name, double value)
     if (j->notes < WANE_NOTES) j->note[j->notes++] = (wane_note){name, value};
 }
 
+wane_status wane_job_round(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
+{
+    wane_mat none = {0};
+    wane_status s = WANE_CALL(j->device, e, fit_grid, q, w, none);
+    return s ? s : WANE_CALL(j->device, e, encode, q, w);
+}
+
 wane_status wane_job_loss(wane_job *j, wane_qmat q, wane_mat w, wane_mat s, wane_mat work,
                           double *loss, wane_err *e)
 {

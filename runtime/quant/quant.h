@@ -125,6 +125,8 @@ int64_t wane_plan_group(const wane_plan *, int64_t k);          /* g: k for whol
 void wane_job_note(wane_job *, const char *name,
                    double value); /* a name again replaces its value */
 
+/* Round to nearest: fits q's grid to w and encodes w in it. */
+wane_status wane_job_round(wane_job *, wane_qmat q, wane_mat w, wane_err *e);
 /* tr(d h d^T) of d = decode(q) / s - w, where s has data, else of d = decode(q) - w; work F32 (m,k)
  * is spoilt. */
 wane_status wane_job_loss(wane_job *, wane_qmat q, wane_mat w, wane_mat s, wane_mat work,

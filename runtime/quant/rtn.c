@@ -9,13 +9,6 @@ static uint64_t scratch(const wane_plan *p, int64_t m, int64_t k)
     return 0;
 }
 
-static wane_status encode(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
-{
-    wane_mat none = {0};
-    wane_status s = WANE_CALL(j->device, e, fit_grid, q, w, none);
-    return s ? s : WANE_CALL(j->device, e, encode, q, w);
-}
-
 static const wane_option options[] = {{NULL, WANE_BOOLEAN, 0, 0, 0, NULL, NULL}};
 
 const wane_method wane_method_rtn = {
@@ -24,5 +17,5 @@ const wane_method wane_method_rtn = {
     .doc = "every weight to the nearest point of its group's grid; from the weights alone",
     .options = options,
     .scratch = scratch,
-    .encode = encode,
+    .encode = wane_job_round,
 };

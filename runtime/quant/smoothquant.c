@@ -115,13 +115,6 @@ done:
     return st;
 }
 
-static wane_status encode(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
-{
-    wane_mat none = {0};
-    wane_status s = WANE_CALL(j->device, e, fit_grid, q, w, none);
-    return s ? s : WANE_CALL(j->device, e, encode, q, w);
-}
-
 const wane_method wane_method_smoothquant = {
     .name = "smoothquant",
     .paper = "Xiao et al. 2022, arXiv:2211.10438",
@@ -133,5 +126,5 @@ const wane_method wane_method_smoothquant = {
     .settle = settle,
     .scratch = scratch,
     .rescale = rescale,
-    .encode = encode,
+    .encode = wane_job_round,
 };

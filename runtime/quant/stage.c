@@ -97,13 +97,6 @@ static wane_status load(wane_stage *st, int i, wane_mat w, wane_err *e)
     return s;
 }
 
-static wane_status round_to_nearest(wane_job *j, wane_qmat q, wane_mat w, wane_err *e)
-{
-    wane_mat none = {0};
-    wane_status s = WANE_CALL(j->device, e, fit_grid, q, w, none);
-    return s ? s : WANE_CALL(j->device, e, encode, q, w);
-}
-
 /* Loss of q for matrix i: on the activations where they are rounded too. w is as it was encoded. */
 static wane_status loss_of(wane_stage *st, int i, wane_qmat q, wane_mat w, wane_mat work,
                            double *loss, wane_err *e)
@@ -141,7 +134,7 @@ static wane_status measure(wane_stage *st, int i, wane_err *e)
     st->norm[i] = norm;
     j->scratch_used -= wane_mat_bytes(WANE_F32, 1, 1);
     wane_qmat q = wane_job_take_grid(j, w.rows, j->k);
-    if (!s) s = round_to_nearest(j, q, w, e);
+    if (!s) s = wane_job_round(j, q, w, e);
     if (!s) s = loss_of(st, i, q, w, work, &st->rtn[i], e);
     j->scratch_used = 0;
     if (!s && !(isfinite(norm) && isfinite(st->rtn[i]))) s = not_finite(st, i, e);
@@ -264,7 +257,7 @@ static wane_status proven(wane_stage *st, wane_tensor *scale, bool *better, wane
         wane_qmat q = wane_job_take_grid(j, w.rows, j->k);
         double loss = 0;
         s = load(st, i, w, e);
-        if (!s) s = round_to_nearest(j, q, w, e);
+        if (!s) s = wane_job_round(j, q, w, e);
         if (!s) s = loss_of(st, i, q, w, work, &loss, e);
         if (!(loss <= st->rtn[i])) *better = false;
         j->scratch_used = 0;
@@ -393,7 +386,7 @@ static wane_status fill(wane_stage *st, int i, wane_qmat q, double *loss, bool *
     if (s || *loss <= st->rtn[i] * (1 + NOISE)) return s;
     wane_qmat plain = wane_job_take_grid(j, w.rows, w.cols);
     double other;
-    s = round_to_nearest(j, plain, w, e);
+    s = wane_job_round(j, plain, w, e);
     if (!s) s = loss_of(st, i, plain, w, work, &other, e);
     if (s || !(other < *loss || given_up)) return s;
     *loss = other;

@@ -2,6 +2,7 @@
 #include "tests/c/models.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "runtime/model/forward.h"
 #include "tests/c/test.h"
@@ -45,4 +46,11 @@ float *test_model_logits(wane_model *m, const int32_t *ids, size_t n)
     assert_int_equal(wane_tensor_get(y, host, &e), WANE_OK);
     wane_tensor_release(y);
     return host;
+}
+
+bool test_listed(const wane_findings *all, const char *says)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (strstr(all->item[i].message, says)) return true;
+    return false;
 }

@@ -7,6 +7,8 @@
 wane_device *test_device(uint64_t budget); /* a CPU */
 wane_model *test_model_open(const char *path,
                             wane_device *); /* path in the tree; host is the device */
+/* Whether one of the findings says that. */
+bool test_listed(const wane_findings *, const char *says);
 /* (n, vocabulary) on the host; free */
 float *test_model_logits(wane_model *, const int32_t *ids, size_t n);
 double test_distance(const float *a, const float *b,

@@ -1,5 +1,6 @@
 /* test_checkpoint.c - folders: what an index may say, where a link may lead, what is not there. */
 #include "tests/c/test.h"
+#include "tests/c/models.h"
 
 #include <errno.h>
 #include <string.h>
@@ -161,13 +162,6 @@ static void bad_indexes(void **state)
     refused(dir, WANE_EFORMAT, "has no weight_map");
 }
 
-static bool listed(const wane_findings *all, const char *says)
-{
-    for (size_t i = 0; i < all->count; i++)
-        if (strstr(all->item[i].message, says)) return true;
-    return false;
-}
-
 /* A survey names every file and every tensor of the index that is wrong. */
 static void surveys(void **state)
 {
@@ -185,9 +179,10 @@ static void surveys(void **state)
     assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EFORMAT);
     assert_null(c);
     assert_non_null(strstr(e.message, "hidden_size"));
-    assert_true(listed(&all, "hidden_size") && listed(&all, "num_hidden_layers is missing"));
-    assert_true(listed(&all, "b.safetensors") && listed(&all, "c.safetensors"));
-    assert_true(listed(&all, "1 of 4 files are missing: d.safetensors"));
+    assert_true(test_listed(&all, "hidden_size") &&
+                test_listed(&all, "num_hidden_layers is missing"));
+    assert_true(test_listed(&all, "b.safetensors") && test_listed(&all, "c.safetensors"));
+    assert_true(test_listed(&all, "1 of 4 files are missing: d.safetensors"));
     wane_findings_free(&all);
 
     put_shard(dir, "b.safetensors", "z");
@@ -198,9 +193,9 @@ static void surveys(void **state)
     assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EFORMAT);
     assert_null(c);
     assert_int_equal(all.count, 3);
-    assert_true(listed(&all, "tensor x is in b.safetensors, but it is in a.safetensors"));
-    assert_true(listed(&all, "tensor z is in a.safetensors, but it is in b.safetensors"));
-    assert_true(listed(&all, "tensor w is in a.safetensors, but it is in no file"));
+    assert_true(test_listed(&all, "tensor x is in b.safetensors, but it is in a.safetensors"));
+    assert_true(test_listed(&all, "tensor z is in a.safetensors, but it is in b.safetensors"));
+    assert_true(test_listed(&all, "tensor w is in a.safetensors, but it is in no file"));
     wane_findings_free(&all);
 
     put(dir, INDEX, "{\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"a.safetensors\"}}");
@@ -208,7 +203,7 @@ static void surveys(void **state)
     assert_int_equal(wane_checkpoint_survey(dir, &c, &all, &e), WANE_EUNSUPPORTED);
     assert_non_null(c);
     assert_true(c->whole && c->count == 2 && !c->config.json);
-    assert_true(listed(&all, "its weights have what no table of families has: x, y"));
+    assert_true(test_listed(&all, "its weights have what no table of families has: x, y"));
     wane_checkpoint_release(c);
     wane_findings_free(&all);
     assert_int_equal(wane_checkpoint_survey("/nonexistent/model", &c, &all, &e), WANE_EIO);

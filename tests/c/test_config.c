@@ -1,6 +1,7 @@
 /* test_config.c - config.json: what real models write, every number made wrong in every way, and
  * the rope frequencies. */
 #include "tests/c/test.h"
+#include "tests/c/models.h"
 
 #include <math.h>
 #include <string.h>
@@ -282,13 +283,6 @@ static void reads_switches(void **state)
     json_decref(j);
 }
 
-static bool listed(const wane_findings *all, const char *says)
-{
-    for (size_t i = 0; i < all->count; i++)
-        if (strstr(all->item[i].message, says)) return true;
-    return false;
-}
-
 /* A survey has every field that is wrong, each once, and the first of them as the error. */
 static void surveys(void **state)
 {
@@ -311,15 +305,18 @@ static void surveys(void **state)
     assert_int_equal(all.count, 9);
     assert_non_null(strstr(e.message, "hidden_size"));
     assert_string_equal(all.item[0].message, e.message);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_true(listed(&all, wrong[i]));
-    assert_true(listed(&all, "factor") && listed(&all, "128256") && listed(&all, "gelu"));
-    assert_true(listed(&all, "generation_config.json: eos_token_id is"));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_true(test_listed(&all, wrong[i]));
+    assert_true(test_listed(&all, "factor") && test_listed(&all, "128256") &&
+                test_listed(&all, "gelu"));
+    assert_true(test_listed(&all, "generation_config.json: eos_token_id is"));
     wane_findings_free(&all);
     json_object_set_new(j, "model_type", json_string("phi3"));
     write_text("generation_config.json", "[");
     write_json(j);
     assert_int_equal(wane_config_survey(folder, &c, &all, &e), WANE_EUNSUPPORTED);
-    assert_true(listed(&all, "not in wane's table of families") && listed(&all, "not JSON"));
+    assert_true(test_listed(&all, "not in wane's table of families") &&
+                test_listed(&all, "not JSON"));
     wane_findings_free(&all);
     write_text("generation_config.json", "{}");
     assert_int_equal(wane_config_survey("/nonexistent", &c, &all, &e), WANE_EIO);

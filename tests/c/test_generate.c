@@ -2,6 +2,7 @@
  * any batch size and budget; every device allocation's failure; an interrupt in the middle. */
 #include "tests/c/test.h"
 #include "tests/c/faults.h"
+#include "tests/c/models.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -20,26 +21,6 @@ typedef struct {
     wane_sequence s[PROMPTS];
     int64_t first[PROMPTS], total;
 } set;
-
-static wane_device *open_device(uint64_t budget)
-{
-    wane_device *d;
-    wane_err e;
-    assert_int_equal(wane_device_open("cpu", budget, &d, &e), WANE_OK);
-    return d;
-}
-
-static wane_model *open_model(const char *path, wane_device *d)
-{
-    wane_checkpoint *c;
-    wane_model *m = NULL;
-    wane_err e;
-    wane_status s = wane_checkpoint_open(test_tree(path), &c, &e);
-    if (!s) s = wane_model_new(c, d, d, &m, &e);
-    if (s) fail_msg("%s", e.message);
-    wane_checkpoint_release(c);
-    return m;
-}
 
 /* Prompts that branch, one that begins another, a duplicate, one of a single token. */
 static void make_set(set *t)
@@ -100,8 +81,8 @@ static void scores(void **state)
     static float out[PROMPTS * LONGEST], again[PROMPTS * LONGEST];
     static int32_t best[PROMPTS * LONGEST];
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     int64_t v = m->config->vocabulary;
     score_all(m, &t, out, best);
     for (int i = 0; i < PROMPTS; i++) {
@@ -152,9 +133,9 @@ static void divergences(void **state)
     (void)state;
     static set t;
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *a = open_model("examples/models/lune-5m", d);
-    wane_model *b = open_model("examples/models/lune-1m", d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *a = test_model_open("examples/models/lune-5m", d);
+    wane_model *b = test_model_open("examples/models/lune-1m", d);
     int64_t v = a->config->vocabulary, n = t.s[0].count;
     double mean, wanted = 0;
     wane_err e;
@@ -204,8 +185,8 @@ static void answers(void **state)
     (void)state;
     static set t;
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     int64_t v = m->config->vocabulary;
     wane_generate_options o = {.max_tokens = TOKENS, .stop = never, .n_stop = 1};
     wane_generated one[PROMPTS], other[PROMPTS];
@@ -264,8 +245,8 @@ static void put_back(void **state)
     static set t;
     make_set(&t);
     for (int i = 0; i < PROMPTS; i++) t.s[i].count = 4 + 3 * i;
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     wane_generate_options o = {.max_tokens = 100, .stop = never, .n_stop = 1};
     wane_generated one[PROMPTS], other[PROMPTS];
     wane_err e;
@@ -286,8 +267,8 @@ static void refused(void **state)
 {
     (void)state;
     static int32_t ids[2000];
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     wane_generated r[1];
     wane_err e;
     wane_generate_options o = {.max_tokens = 4};
@@ -328,19 +309,19 @@ static void sweep(void **state)
     (void)state;
     static set t;
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
+    wane_device *d = test_device(UINT64_MAX);
     wane_generate_options o = {.max_tokens = 3, .stop = never, .n_stop = 1, .batch = 4};
     wane_generated expected[PROMPTS], r[PROMPTS];
     wane_err e;
     bool failed = true;
     int refused_times = 0, survived = 0;
-    wane_model *m = open_model(LUNE, d);
+    wane_model *m = test_model_open(LUNE, d);
     assert_int_equal(wane_model_generate(m, t.s, PROMPTS, &o, expected, &e), WANE_OK);
     wane_model_release(m);
     for (int n = 0; failed; n++) {
         float out[PROMPTS * LONGEST];
         double mean;
-        m = open_model(LUNE, d);
+        m = test_model_open(LUNE, d);
         d->fail_after = n;
         wane_status s = wane_model_generate(m, t.s, PROMPTS, &o, r, &e);
         failed = d->fail_after < 0;
@@ -374,8 +355,8 @@ static void host_sweep(void **state)
     (void)state;
     static set t;
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     wane_generate_options o = {.max_tokens = 40, .stop = never, .n_stop = 1, .batch = 4};
     wane_generated expected[PROMPTS], r[PROMPTS];
     wane_err e;
@@ -427,8 +408,8 @@ static void interrupted(void **state)
     wane_generated r[PROMPTS];
     wane_err e;
     make_set(&t);
-    wane_device *d = open_device(UINT64_MAX);
-    wane_model *m = open_model(LUNE, d);
+    wane_device *d = test_device(UINT64_MAX);
+    wane_model *m = test_model_open(LUNE, d);
     assert_int_equal(wane_model_load(m, &e), WANE_OK);
     uint64_t live = d->live;
     d->interrupt = &flag;

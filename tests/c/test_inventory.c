@@ -109,13 +109,6 @@ static void copy_refused(copy *c, wane_status wanted, const char *const *says)
 }
 
 #define QWEN2 "tests/reference/tiny/qwen2"
-static bool listed(const wane_findings *all, const char *says)
-{
-    for (size_t i = 0; i < all->count; i++)
-        if (strstr(all->item[i].message, says)) return true;
-    return false;
-}
-
 #define SAYS(...)                                                                                  \
     (const char *const[])                                                                          \
     {                                                                                              \
@@ -222,16 +215,16 @@ static void surveys(void **state)
     assert_int_equal(wane_checkpoint_open(c->dir, &checkpoint, &e), WANE_OK);
     assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, NULL, &all, &e), WANE_EFORMAT);
     assert_int_equal(all.count, 4);
-    assert_true(listed(&all, Q_PROJ " is BF16 (64, 32)"));
-    assert_true(listed(&all, "up_proj.weight is BF16 (3, 64), expected (160, 64)"));
-    assert_true(listed(&all, "down_proj.weight is I32 (64, 160)"));
-    assert_true(listed(&all, "missing: model.norm.weight (nearest to the first: model.nrom"));
+    assert_true(test_listed(&all, Q_PROJ " is BF16 (64, 32)"));
+    assert_true(test_listed(&all, "up_proj.weight is BF16 (3, 64), expected (160, 64)"));
+    assert_true(test_listed(&all, "down_proj.weight is I32 (64, 160)"));
+    assert_true(test_listed(&all, "missing: model.norm.weight (nearest to the first: model.nrom"));
     assert_string_equal(all.item[0].message, e.message);
     wane_findings_free(&all);
     assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, first_layer, &all, &e),
                      WANE_EUNSUPPORTED); /* in the order of names */
     assert_int_equal(all.count, 3);
-    assert_false(listed(&all, Q_PROJ));
+    assert_false(test_listed(&all, Q_PROJ));
     wane_findings_free(&all);
     assert_int_equal(wane_checkpoint_survey_tensors(checkpoint, NULL, &all, NULL), WANE_EFORMAT);
     assert_int_equal(all.count, 4);

@@ -31,14 +31,7 @@ local function ids_of(answers)
   return list
 end
 
--- What f raises: an error object with that code.
-local function raises(code, f, ...)
-  local ok, err = pcall(f, ...)
-  assert.is_false(ok)
-  assert.equal(core.error, getmetatable(err), tostring(err))
-  assert.equal(code, err.code)
-  return err
-end
+local raises = require "support.raises"
 
 describe("greedy answers", function()
   for _, name in ipairs(NAMES) do

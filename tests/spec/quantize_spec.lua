@@ -17,14 +17,7 @@ local function live()
   return { core.device.live() }
 end
 
--- What f raises: an error object with that code.
-local function raises(code, f, ...)
-  local ok, err = pcall(f, ...)
-  assert.is_false(ok)
-  assert.equal(core.error, getmetatable(err), tostring(err))
-  assert.equal(code, err.code)
-  return err
-end
+local raises = require "support.raises"
 
 local function near(expected, value, share)
   assert.is_true(math.abs(value / expected - 1) <= share, ("%g, not %g"):format(value, expected))

@@ -5,14 +5,7 @@ local wane = require "wane"
 local tensor, device = core.tensor, core.device
 local MIB = 1 << 20
 
--- What f raises: an error object with that code.
-local function raises(code, f, ...)
-  local ok, err = pcall(f, ...)
-  assert.is_false(ok)
-  assert.equal(core.error, getmetatable(err), tostring(err))
-  assert.equal(code, err.code)
-  return err
-end
+local raises = require "support.raises"
 
 -- What f raises: a string with that text in it.
 local function refuses(text, f, ...)
