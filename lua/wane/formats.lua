@@ -52,7 +52,8 @@ end
 
 -- A head in GPTQ's own layout is read by GPTQModel; Transformers 5.17 looks for codes in the layers alone, and goes on
 -- with a head of random weights.
-local HEAD <const> = "the output head as codes in format gptq is read by GPTQModel, and taken for missing by Transformers"
+local HEAD <const> = "the output head as codes in format gptq is read by GPTQModel, and taken for missing by "
+  .. "Transformers"
 
 --- The format that codes of a plan will be stored in, chosen before they are made: they are fitted to its scales.
 -- Where the model's sizes are not for the usual one it is compressed-tensors, which takes all.

@@ -18,7 +18,8 @@ local spec = {
 local STAGES = 4 -- q, k, v | o | gate, up | down: matrices that read one input
 
 local function has_own_head(model)
-  if model.config.tie_word_embeddings then return false end -- and where it is written out, it is the embedding again
+  -- a tied one that is written out all the same is the embedding again
+  if model.config.tie_word_embeddings == true then return false end
   for _, w in ipairs(model:weights()) do
     if w.name == "lm_head.weight" then return true end
   end
@@ -60,12 +61,9 @@ local function planned(model, plan, texts)
 end
 
 -- Fewer distinct tokens than the widest input has columns: the gram matrix has no full rank.
-local function warnings(model, about)
-  local c = model.config
-  local heads = c.num_attention_heads * (c.head_dim or c.hidden_size // c.num_attention_heads)
-  local widest = math.max(c.hidden_size, c.intermediate_size, heads)
-  if about.distinct >= widest then return {} end
-  return { ("%d distinct calibration tokens for inputs %d wide: give more text"):format(about.distinct, widest) }
+local function warnings(about)
+  if about.distinct >= about.widest then return {} end
+  return { ("%d distinct calibration tokens for inputs %d wide: give more text"):format(about.distinct, about.widest) }
 end
 
 -- a run gives its pass back however it ends, and what it wrote of a result that did not come to be
@@ -132,7 +130,7 @@ local function describe(run, layer, about, began)
     activation_bits = codes.activation_bits, layers = run.results, calibration = about,
     error = mean(run.results, "error"), rtn_error = mean(run.results, "rtn_error"),
     error_of = run.pass and "outputs" or "weights", fallbacks = fallbacks,
-    warnings = about and warnings(run.model, about) or {}, format = run.format,
+    warnings = about and warnings(about) or {}, format = run.format,
     seconds = core.clock() - began, peak_bytes = info.peak, device = info.description,
   }
 end

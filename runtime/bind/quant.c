@@ -245,12 +245,13 @@ static int l_step(lua_State *L)
 static int l_calib_info(lua_State *L)
 {
     const wane_calib *c = wane_check(L, 1, &calib_type);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     wane_set_integer(L, "samples", c->texts);
     wane_set_integer(L, "tokens", c->batches->tokens);
     wane_set_integer(L, "distinct", c->batches->distinct);
     wane_set_integer(L, "rows", c->batches->rows);
     wane_set_integer(L, "batches", c->batches->count);
+    wane_set_integer(L, "widest", c->width);
     return 1;
 }
 
@@ -259,7 +260,9 @@ static const wane_reg calib_methods[] = {
      "calib:step(layer, number, stage, plan) -> statistics of the next stage's input, or nil "
      "without "
      "plan; raises oom, numeric"},
-    {"info", l_calib_info, "calib:info() -> { samples, tokens, distinct, rows, batches }"},
+    {"info", l_calib_info,
+     "calib:info() -> { samples, tokens, distinct, rows, batches, widest: columns of the widest "
+     "input }"},
     {NULL, NULL, NULL},
 };
 

@@ -3,6 +3,7 @@
 local wane = require "wane"
 local core = wane.core
 local device = require "support.device"
+local process = require "support.process"
 
 local function folder(size) return "examples/models/lune-" .. size end
 local function chats(given)
@@ -22,6 +23,23 @@ local raises = require "support.raises"
 local function near(expected, value, share)
   assert.is_true(math.abs(value / expected - 1) <= share, ("%g, not %g"):format(value, expected))
 end
+
+describe("a config.json with null where it could have nothing", function()
+  it("is as good as one without", function()
+    local dir = process.folder()
+    assert(os.execute(("cp -r %s/. %s && chmod -R u+w %s"):format(folder "3m", dir, dir)))
+    local config = core.json.load(dir .. "/config.json")
+    for _, name in ipairs { "head_dim", "rope_scaling", "pad_token_id", "quantization_config", "attention_bias" } do
+      config[name] = core.json.null
+    end
+    core.files.write(dir .. "/config.json", core.json.encode(config))
+    local model <close> = wane.load(dir)
+    local small <close> = wane.quantize(model, wane.rtn(), chats { samples = 4, force = true })
+    assert.matches("distinct calibration tokens for inputs %d+ wide", small.quantization.warnings[1])
+    assert.is_true(#small:generate({ "One" }, { max_tokens = 2 })[1].ids > 0)
+    os.execute("rm -r " .. dir)
+  end)
+end)
 
 describe("quantizing lune-1m", function()
   local model
