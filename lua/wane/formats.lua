@@ -159,12 +159,33 @@ function formats.convert(source, dir, given)
   return write(model, dir, o, o.format)
 end
 
--- What a folder's wane.json says of how its model was made; nil where there is none.
+-- what a report may have, where it has it
+local REPORT <const> = {
+  method = "string", plan = "string", wane = "string", device = "string", error_of = "string", made = "string",
+  error = "number", rtn_error = "number", seconds = "number", peak_bytes = "number", planned_bytes = "number",
+  fallbacks = "number", layers = "table", calibration = "table", warnings = "table", proof = "table",
+}
+local LAYER <const> = { name = "string", error = "number", rtn_error = "number" }
+
+-- whether t is a table whose fields are of these types; null is nothing
+local function is_like(t, types)
+  if type(t) ~= "table" then return false end
+  for name, kind in pairs(types) do
+    if t[name] == core.json.null then t[name] = nil end
+    if t[name] ~= nil and type(t[name]) ~= kind then return false end
+  end
+  return true
+end
+
+-- What a folder's wane.json says of how its model was made; nil where there is none. Whoever made the folder wrote it.
 local function kept_report(dir)
   local path = dir .. "/wane.json"
   if core.files.kind(path) ~= "file" then return nil end
   local report = core.json.load(path)
-  if type(report) ~= "table" then
+  local good = is_like(report, REPORT) and is_like(report.proof or {}, { notes = "table" })
+  for _, layer in ipairs(good and report.layers or {}) do good = good and is_like(layer, LAYER) end
+  for _, warning in ipairs(good and report.warnings or {}) do good = good and type(warning) == "string" end
+  if not good then
     options.fail { code = "format", op = "load", path = path,
                    message = fingerprint.shown(path) .. " is not a report of wane's; remove it" }
   end

@@ -115,8 +115,13 @@ describe("converting", function()
     os.execute(("cp -r %s %s"):format(zeros, lie))
     core.files.write(lie .. "/wane.json", "[1")
     refused("format", "wane.json", wane.convert, lie, place(), { format = "awq" })
-    core.files.write(lie .. "/wane.json", "7")
-    refused("format", "wane.json", wane.convert, lie, place(), { format = "awq" })
+    for _, text in ipairs { "7", '{"method":{}}', '{"method":5}', '{"layers":7}', '{"layers":[3]}',
+                            '{"layers":[{"error":"x"}]}', '{"warnings":[1]}', '{"proof":{"notes":1}}' } do
+      core.files.write(lie .. "/wane.json", text)
+      refused("format", "is not a report of wane's; remove it", wane.convert, lie, place(), { format = "awq" })
+    end
+    core.files.write(lie .. "/wane.json", '{"method":null,"layers":null}')
+    wane.convert(lie, place(), { format = "awq" })
   end)
 
   it("is a command", function()
