@@ -148,7 +148,7 @@ describe("memory that another program holds", function()
     local held = folder .. "/held"
     local code = ([[local wane = require "wane"
       local d = require("wane.core").device
-      local t = wane.tensor.zeros({ d.info().free - %d }, { dtype = "u8", device = "device" })
+      local t = wane.tensor.zeros({ d.info().free - %d }, { dtype = "u8" })
       require("wane.core").files.write(%q, "held\n")
       io.read()]]):format(200 * MIB, held)
     local ballast = assert(io.popen(("env WANE_DEVICE=cuda %s -e %s"):format(q(process.wane), q(code)), "w"))
