@@ -1,22 +1,23 @@
 -- bench.lua: how fast this machine quantizes and runs models of true shape, beside what it can do at most.
 --   wane recipes/bench.lua [--models Qwen3-4B,Qwen3-1.7B] [--parts quantize,run,questions] [--out bench]
 -- Weights are of chance (wane synth), written to --folder where they are not there yet. bench.md and bench.json are
--- written again after each row, so that what was measured stays. Rates are medians of interleaved runs. The variable
--- WANE_COMMIT, where it is set, is kept with them.
+-- written again after each row, so that what was measured stays; with --add rows are added to those of a run before,
+-- so that each part can be given its time. Rates are medians of interleaved runs. The variable WANE_COMMIT, where it is
+-- set, is kept with them. Of parts, small is a budget that nothing fits, after which the next model is quantized.
 local wane = require "wane"
 local core = wane.core
 
 local o = wane.options.arguments("bench.lua", {
   { name = "models", kind = "list", default = { "Qwen3-4B", "Llama-3.2-3B", "Qwen3-1.7B" }, doc = "shapes" },
-  { name = "parts", kind = "list", of = "one of", choices = { "quantize", "budgets", "run", "questions" },
-    default = { "quantize", "budgets", "run", "questions" }, doc = "what is measured" },
+  { name = "parts", kind = "list", of = "one of", choices = { "quantize", "small", "run", "questions" },
+    default = { "run", "questions", "quantize", "small" }, doc = "what is measured" },
   { name = "methods", kind = "list", of = "one of", choices = { "gptq", "awq", "hqq", "smoothquant", "smoothquant-w4" },
     default = { "gptq", "awq", "hqq", "smoothquant", "smoothquant-w4" }, doc = "which methods" },
   { name = "folder", kind = "string", default = "out/bench", doc = "where the models are, or are written" },
   { name = "layers", kind = "integer", least = 1, doc = "so many, not as many as a model has: for a quick look" },
   { name = "tokenizer", kind = "string", default = "examples/models/lune-5m", doc = "folder of the models' tokenizer" },
   { name = "device", kind = "string", default = "auto", doc = "cpu, cuda or auto" },
-  { name = "memory", kind = "bytes", doc = "most that may lie on the device while quantizing" },
+  { name = "memory", kind = "list", of = "bytes", doc = "most that may lie on the device while quantizing: each" },
   { name = "samples", kind = "integer", default = 128, least = 1, doc = "calibration texts" },
   { name = "length", kind = "integer", default = 2048, least = 16, doc = "tokens of each, and of prompts to read" },
   { name = "group_size", kind = "integer", default = 128, doc = "columns that share a scale" },
@@ -25,15 +26,19 @@ local o = wane.options.arguments("bench.lua", {
   { name = "context", kind = "integer", default = 128, least = 1, doc = "tokens before each answer" },
   { name = "tokens", kind = "integer", default = 128, least = 2, doc = "tokens of each answer" },
   { name = "beside", kind = "string", doc = "pipes BESIDE.ask and BESIDE.answer of tests/gpu/generate_plain.py" },
+  { name = "beside_runs", kind = "integer", default = 5, least = 1, doc = "of those runs, how many it takes part in" },
+  { name = "beside_tokens", kind = "integer", default = 128, least = 2, doc = "tokens that it writes" },
   { name = "runs", kind = "integer", default = 5, least = 1, doc = "interleaved runs of each rate" },
   { name = "data", kind = "string", default = "examples/data", doc = "folder with TASK.test.jsonl, for the questions" },
   { name = "questions", kind = "integer", default = 200, least = 1, doc = "of each of arc, squad_v2 and openmath" },
   { name = "forced", kind = "integer", default = 100, least = 1, doc = "tokens of each answer to them" },
   { name = "out", kind = "string", default = "bench", doc = "OUT.md and OUT.json" },
+  { name = "add", kind = "boolean", default = false, doc = "to what is in OUT.json" },
 }, arg)
 
 local page = { date = os.date("!%Y-%m-%d"), version = wane.version, commit = os.getenv "WANE_COMMIT", limits = {},
                quantize = {}, run = {} }
+if o.add and core.files.kind(o.out .. ".json") then page = core.json.load(o.out .. ".json") end
 local GIB <const> = 1 << 30
 
 local function has(part)
@@ -67,15 +72,18 @@ local function markdown()
       l.read / 1e9, l.copy / 1e9, l.side, count(l.product / 1e9))
   end
   if page.quantize[1] then
-    add("\n| quantizing, %d x %d tokens | memory | seconds | peak GiB | error | rounding's |", o.samples, o.length)
-    add("|---|---|---|---|---|---|")
+    add("\n| quantizing | tokens | memory | seconds | peak GiB | planned | error | rounding's |")
+    add("|---|---|---|---|---|---|---|---|")
     for _, r in ipairs(page.quantize) do
       local of = r.memory and ("%.3g GiB"):format(r.memory / GIB) or ""
+      local name = r.layers and ("%s, %d layers"):format(r.model, r.layers) or r.model
       if r.error then
-        add("| %s %s | %s | %.1f | %.2f | %.4f | %.4f |", r.model, r.label, of, r.seconds, r.peak / GIB, r.error,
-          r.rtn_error)
+        add("| %s %s | %s | %s | %.1f | %.2f | %.2f | %.4f | %.4f |", name, r.label, r.tokens, of, r.seconds,
+          r.peak / GIB, r.planned / GIB, r.error, r.rtn_error)
       else
-        add("| %s %s | %s | %.2f: %s | %.2f | | |", r.model, r.label, of, r.seconds, r.failed, r.peak / GIB)
+        local asked, free = wane.bytes(r.requested or 0), wane.bytes(r.free or 0)
+        local why = ("%s, %s asked for, %s free"):format(r.failed, asked, free)
+        add("| %s %s | %s | %s | %.2f: %s | %.2f | | | |", name, r.label, r.tokens, of, r.seconds, why, r.peak / GIB)
       end
     end
   end
@@ -87,8 +95,8 @@ local function markdown()
   end
   if page.questions then
     local q = page.questions
-    add("\n%d questions, %s, %d tokens each: %.1f s (%s tokens/s written, %s tokens read).", q.count, q.model, o.forced,
-      q.seconds, count(q.written / q.seconds), count(q.read))
+    add("\n%d questions, %s, %d tokens each: %.1f s (%s tokens/s written, %s tokens read).", q.count, q.model,
+      q.forced, q.seconds, count(q.written / q.seconds), count(q.read))
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -99,7 +107,7 @@ local function keep()
 end
 
 local function folder_of(name)
-  local dir = o.folder .. "/" .. name
+  local dir = ("%s/%s%s"):format(o.folder, name, o.layers and "-" .. o.layers or "")
   if core.files.kind(dir) then return dir end
   core.files.mkdir(o.folder)
   local done = wane.synth(name, dir, { layers = o.layers, tokenizer = o.tokenizer })
@@ -127,10 +135,13 @@ end
 -- From opening the folder to the saved result, on a device opened for it.
 local function quantize(name, method, memory, set)
   local dir, out = folder_of(name), ("%s/result-%d"):format(o.folder, core.system.machine().pid)
-  local row = { model = name, method = method, memory = memory }
+  local row = { model = name, method = method, memory = memory, layers = o.layers, group_size = o.group_size,
+                tokens = method == "hqq" and "none" or ("%d x %d"):format(o.samples, o.length) }
   local began
+  collectgarbage()
   local ok, err = pcall(function()
     wane.device { name = o.device, memory = memory }
+    row.live = core.device.live()
     began = core.clock()
     local plan = plan_of(method)
     row.label = tostring(plan)
@@ -138,13 +149,16 @@ local function quantize(name, method, memory, set)
     local small <close> = wane.quantize(model, plan, set, { out = out, prove = false,
                                                               progress = wane.progress.bar(name .. " " .. method) })
     row.error, row.rtn_error = small.quantization.error, small.quantization.rtn_error
-    row.fallbacks = small.quantization.fallbacks
+    row.fallbacks, row.planned = small.quantization.fallbacks, small.quantization.planned_bytes
   end)
   row.seconds, row.peak = core.clock() - began, core.device.info().peak
   if core.files.kind(out) then core.files.remove(out) end
   if not ok then
     row.failed, row.message, row.label = err.code or "error", tostring(err), row.label or method
     row.requested, row.free = err.requested, err.free
+    err = nil -- luacheck: ignore 311
+    collectgarbage()
+    row.live_after = core.device.live()
   end
   page.quantize[#page.quantize + 1] = row
   wane.progress.say(("%s %s: %.1f s%s"):format(name, row.label, row.seconds, ok and "" or ", " .. row.message))
@@ -188,8 +202,8 @@ local function run(name)
         table.insert(rates[what], row.rate)
       end
     end
-    if o.beside then
-      others[#others + 1] = plain { model = folder_of(name), batch = 1, context = o.context, tokens = o.tokens }
+    if o.beside and #others < o.beside_runs then
+      others[#others + 1] = plain { model = folder_of(name), batch = 1, context = o.context, tokens = o.beside_tokens }
     end
   end
   for _, key in ipairs { "read", "copy", "product", "side" } do
@@ -202,7 +216,8 @@ local function run(name)
   local linears = model.parameters - (c.tie_word_embeddings and 1 or 2) * c.vocab_size * c.hidden_size
   for _, item in ipairs(order) do
     local r = { model = name, what = item.what, rate = median(rates[item.what]), rates = rates[item.what],
-                bytes = item.form.model.bytes, device = device.description }
+                bytes = item.form.model.bytes, device = device.description, context = o.context,
+                tokens = o.tokens }
     if item.row.kind == "prompt" then
       r.share = percent(r.rate * 2 * linears, page.limits.product) .. " of the product"
     elseif item.row.batch == 1 then
@@ -212,7 +227,8 @@ local function run(name)
   end
   if others[1] then
     page.run[#page.run + 1] = { model = name, what = "bf16 writes by Transformers, batch 1", rate = median(others),
-                                rates = others, bytes = model.bytes, device = device.description }
+                                rates = others, bytes = model.bytes, device = device.description,
+                                tokens = o.beside_tokens }
   end
   keep()
 end
@@ -239,32 +255,31 @@ local function questions(name)
   for _, one in ipairs(core.generate.answers(small, prompts, { max_tokens = o.forced, stop = { -1 } })) do
     written = written + one.tokens
   end
-  page.questions = { model = name .. " w4 g" .. o.group_size, count = #prompts, read = read, written = written,
+  page.questions = { model = name .. " w4 g" .. o.group_size, count = #prompts, forced = o.forced, read = read,
+                     written = written,
                      seconds = core.clock() - began }
   keep()
 end
 
 page.device = wane.device { name = o.device }.description
 page.machine = core.system.machine()
-page.limits = core.device.limits()
+if not page.limits.read then page.limits = core.device.limits() end
 keep()
-local set = (has "quantize" or has "budgets") and calibration()
-local first = o.models[1]
+local set = (has "quantize" or has "small") and calibration()
 if has "run" then
   for _, name in ipairs(o.models) do run(name) end
 end
 if has "questions" then questions(o.models[#o.models]) end
 if has "quantize" then
-  for _, name in ipairs(o.models) do
-    for _, method in ipairs(o.methods) do quantize(name, method, o.memory, method ~= "hqq" and set or nil) end
+  for _, memory in ipairs(o.memory or { false }) do
+    for _, name in ipairs(o.models) do
+      for _, method in ipairs(o.methods) do quantize(name, method, memory or nil, method ~= "hqq" and set or nil) end
+    end
   end
 end
-if has "budgets" then
-  for _, memory in ipairs { 24 * GIB, 4 * GIB } do
-    for _, method in ipairs(o.methods) do quantize(first, method, memory, method ~= "hqq" and set or nil) end
-  end
+if has "small" then
   -- too little for anything: an error before a weight is read, after which the next model of the same process runs
-  quantize(first, "gptq", GIB // 2, set)
-  quantize(o.models[#o.models], "hqq", o.memory, nil)
+  quantize(o.models[1], "gptq", GIB // 2, set)
+  quantize(o.models[#o.models], "hqq", nil, nil)
 end
 io.write(markdown())

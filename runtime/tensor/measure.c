@@ -60,17 +60,16 @@ static wane_status seconds(const work *t, step f, double *out, wane_err *e)
     return s;
 }
 
-/* A buffer of `rows` rows: the first of chance, the others its copies. */
-static wane_status fill_rows(wane_device *d, wane_mat m, wane_err *e)
+/* Rows without gaps: the first of chance, by seed, the others their copies. */
+static wane_status fill_rows(wane_device *d, wane_mat m, uint64_t seed, wane_err *e)
 {
     wane_tensor *some = NULL;
     int64_t shape[2] = {m.rows < 256 ? m.rows : 256, m.cols};
-    wane_random how = {1, true, 0, 1};
-    wane_status s = wane_tensor_random(d, WANE_F32, 2, shape, how, &some, e);
-    size_t part = (size_t)(shape[0] * m.cols) * sizeof(float);
+    wane_random how = {seed, true, 0, 1};
+    wane_status s = wane_tensor_random(d, m.dtype, 2, shape, how, &some, e);
     for (int64_t r = 0; r < m.rows && !s; r += shape[0]) {
         wane_mat to = wane_mat_rows(m, r, m.rows - r < shape[0] ? m.rows - r : shape[0]);
-        size_t bytes = to.rows == shape[0] ? part : (size_t)(to.rows * m.cols) * sizeof(float);
+        size_t bytes = (size_t)(to.rows * m.cols) * wane_dtype_bytes(m.dtype);
         s = WANE_CALL(d, e, copy, to.data, wane_tensor_mat(some).data, bytes);
     }
     if (!s) s = wane_device_check(d, d->k->sync(d->dev), "sync", e);
@@ -93,7 +92,7 @@ static wane_status measure_memory(wane_device *d, wane_limits *out, wane_err *e)
     work reading = {d, wane_tensor_mat(number), all, {0}, 4};
     work copying = {
         d, wane_mat_rows(all, 0, rows / 2), wane_mat_rows(all, rows / 2, rows / 2), {0}, 4};
-    s = fill_rows(d, all, e);
+    s = fill_rows(d, all, 1, e);
     if (!s) s = seconds(&reading, look, &took, e);
     if (!s) out->read = (double)wane_tensor_bytes(buffer) / took;
     if (!s) s = seconds(&copying, copy, &took, e);
@@ -111,12 +110,11 @@ static wane_status measure_product(wane_device *d, wane_limits *out, wane_err *e
     wane_tensor *x = NULL, *w = NULL, *y = NULL;
     double took = 0;
     while (side > 256 && 12 * (uint64_t)(side * side) > wane_device_room(d) / 2) side /= 2;
-    int64_t shape[2] = {side, side};
-    wane_random how = {2, true, 0, 1};
-    wane_status s = wane_tensor_random(d, t, 2, shape, how, &x, e);
-    how.seed = 3;
-    if (!s) s = wane_tensor_random(d, t, 2, shape, how, &w, e);
+    wane_status s = wane_tensor_new2(d, t, side, side, &x, e);
+    if (!s) s = wane_tensor_new2(d, t, side, side, &w, e);
     if (!s) s = wane_tensor_new2(d, t, side, side, &y, e);
+    if (!s) s = fill_rows(d, wane_tensor_mat(x), 2, e);
+    if (!s) s = fill_rows(d, wane_tensor_mat(w), 3, e);
     work product = {d, wane_tensor_mat(y), wane_tensor_mat(x), wane_tensor_mat(w), 4};
     if (!s) s = seconds(&product, multiply, &took, e);
     if (!s) out->product = 2.0 * (double)side * (double)side * (double)side / took;
