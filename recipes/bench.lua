@@ -37,7 +37,7 @@ local o = wane.options.arguments("bench.lua", {
 }, arg)
 
 local page = { date = os.date("!%Y-%m-%d"), version = wane.version, commit = os.getenv "WANE_COMMIT", limits = {},
-               quantize = {}, run = {} }
+               quantize = core.json.array {}, run = core.json.array {} }
 if o.add and core.files.kind(o.out .. ".json") then page = core.json.load(o.out .. ".json") end
 local GIB <const> = 1 << 30
 
