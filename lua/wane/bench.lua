@@ -48,6 +48,7 @@ end
 -- @error oom, interrupted
 local function bench(model, given)
   local o = options.check(spec, given, "wane.bench")
+  options.check_model(model, "wane.bench")
   model:load()
   local positions = math.tointeger(model.config.max_position_embeddings) or math.huge
   local length = math.min(o.prompt, positions)

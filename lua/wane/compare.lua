@@ -36,6 +36,11 @@ end
 --   verdict }
 -- @error format where no question is in both
 local function compare(baseline, result)
+  for _, r in ipairs { baseline or false, result or false } do
+    if type(r) ~= "table" or type(r.samples) ~= "table" then
+      error("wane.compare takes two results of wane.evaluate, or of wane.results.read", 2)
+    end
+  end
   local before, now = by_id(baseline), by_id(result)
   local all, by_task, unpaired = {}, {}, 0
   local order = {}

@@ -237,6 +237,7 @@ end
 -- @error format (a record), io, oom, numeric (NaN), interrupted
 local function evaluate(model, given)
   local o = options.check(spec, given or {}, "wane.evaluate")
+  options.check_model(model, "wane.evaluate")
   local chosen, sets = {}, {}
   for i, name in ipairs(o.tasks) do chosen[i] = tasks.get(name, 3) end
   if not chosen[1] then error("wane.evaluate: tasks is empty", 2) end

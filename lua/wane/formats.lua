@@ -82,6 +82,7 @@ end
 --- Refuses a folder that is there already: asked before hours of work, and again by what writes.
 -- @error io
 function formats.check_destination(dir)
+  if type(dir) ~= "string" then error("the folder to write must be named, by a string and not a " .. type(dir), 3) end
   if core.files.kind(dir) then
     options.fail { code = "io", op = "save", path = dir,
                    message = fingerprint.shown(dir) .. " is there already; wane does not write over it: remove it or "

@@ -44,7 +44,7 @@ function core.model.methods.save(self, dir, given) return require "wane.formats"
 --- Opens a model. Headers and config are checked; no weight is read before it is needed.
 -- @param where string  a folder with config.json and safetensors, or an id of the Hub: "Qwen/Qwen3-1.7B@main"
 -- @return model
--- @error io, format, unsupported (a family wane does not compute, a model that is quantized already), network
+-- @error io, format, unsupported (a family or a quantization that wane does not compute), network
 -- @usage local m <close> = wane.load "examples/models/lune-1m"
 function model.load(where)
   if type(where) ~= "string" then error("wane.load takes a folder, not a " .. type(where), 2) end

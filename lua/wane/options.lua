@@ -10,6 +10,14 @@ local options = {}
 -- @param fields { code, message, path, ... }
 function options.fail(fields) error(setmetatable(fields, core.error), 0) end
 
+--- Raises a plain error at the caller's caller unless value is a model, as wane.load gives them.
+-- @param what the function that asks: "wane.quantize"
+function options.check_model(value, what)
+  local meta = getmetatable(value)
+  if type(meta) == "table" and meta.__name == "wane.model" then return end
+  error(("%s takes a model first, of wane.load, not a %s"):format(what, type(value)), 3)
+end
+
 -- kind -> function(value, entry) -> the value to keep, or nil, what it should have been, a hint, and what was wrong
 -- where that is but a part of the value
 local kinds = {}

@@ -26,21 +26,24 @@ local function has_own_head(model)
   return false
 end
 
-local function check_arguments(model, plan, calibration)
+local function check_arguments(plan, calibration)
   if not methods.is_plan(plan) then
     error("wane.quantize takes a plan second, as wane.gptq { bits = 4 }", 3)
-  end
-  if model.quantization then
-    local dense = model.quantization.activation_bits == 16
-      and (", or what it stands for: wane convert %s DIR --format dense"):format(model.dir) or ""
-    options.fail { code = "unsupported", op = "quantize",
-                   message = ("%s is quantized already (%s); quantize the model it was made from%s"):format(model.dir,
-                     model.quantization.label, dense) }
   end
   if methods[plan.method].needs_text and not calibration then
     error(("wane.%s needs calibration text: wane.quantize(model, plan, wane.calibration { file = ... })"):format(
       plan.method), 3)
   end
+end
+
+-- Refuses a model that is quantized already.
+local function check_source(model)
+  if not model.quantization then return end
+  local dense = model.quantization.activation_bits == 16
+    and (", or what it stands for: wane convert %s DIR --format dense"):format(model.dir) or ""
+  options.fail { code = "unsupported", op = "quantize",
+                 message = ("%s is quantized already (%s); quantize the model it was made from%s"):format(model.dir,
+                   model.quantization.label, dense) }
 end
 
 -- The texts on their way through the model, and what is known of them.
@@ -146,7 +149,9 @@ end
 -- @error oom, numeric (NaN in weights or activations), format, unsupported, interrupted
 local function quantize(model, plan, calibration, given)
   local o = options.check(spec, given, "wane.quantize")
-  check_arguments(model, plan, calibration)
+  options.check_model(model, "wane.quantize")
+  check_arguments(plan, calibration)
+  check_source(model)
   if o.out then formats.check_destination(o.out) end
   local speaks = core.files.kind(model.dir .. "/tokenizer.json") ~= nil
   if o.prove and speaks then local _ = model.tokenizer end -- a broken one is told before the work, not after it

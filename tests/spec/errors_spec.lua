@@ -35,6 +35,23 @@ describe("wane.fail", function()
 end)
 
 describe("errors of the library", function()
+  it("say what a function takes where it is given another thing", function()
+    local plan <const> = wane.rtn { bits = 4 }
+    for text, f in pairs {
+      ["wane.quantize takes a model first, of wane.load, not a string"] = function() wane.quantize("a/model", plan) end,
+      ["wane.quantize takes a model first, of wane.load, not a table"] = function() wane.quantize({}, plan) end,
+      ["wane.evaluate takes a model first, of wane.load, not a nil"] = function() wane.evaluate() end,
+      ["wane.bench takes a model first, of wane.load, not a number"] = function() wane.bench(7) end,
+      ["wane.compare takes two results of wane.evaluate"] = function() wane.compare("a.json", "b.json") end,
+      ["by a string and not a nil"] = function() wane.convert("a/model", nil, { format = "awq" }) end,
+    } do
+      local ok, err = pcall(f)
+      assert.is_false(ok)
+      assert.matches("errors_spec.lua:", err, 1, true)
+      assert.matches(text, err, 1, true)
+    end
+  end)
+
   it("are objects where the world is at fault", function()
     local _, err = pcall(core.files.read, "/nowhere/at all")
     assert.equal(core.error, getmetatable(err))

@@ -36,8 +36,8 @@ local function made_up(answers, weights)
   local name = "models/" .. core.files.sha256(weights or "w"):sub(1, 8)
   write(name .. "/model.safetensors", weights or "w")
   local asked = {}
-  local model = { dir = dir .. "/" .. name, parameters = 1000, bytes = 2000, config = { max_position_embeddings = 200 },
-                  asked = asked }
+  local model = setmetatable({ dir = dir .. "/" .. name, parameters = 1000, bytes = 2000, asked = asked,
+                               config = { max_position_embeddings = 200 } }, { __name = "wane.model" })
   model.tokenizer = {}
   function model.tokenizer.prompt(_, messages, o)
     local parts = {}
