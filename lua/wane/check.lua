@@ -360,15 +360,21 @@ local function conversions(model)
 end
 
 local function look_at_packed(page, model)
+  local ok, made = pcall(function() return model.quantization end)
+  if not ok then -- the report beside it is none
+    add_error(page, "quantize", made)
+    page.quantize = { possible = false, why = made.message }
+    return settle(page, "quantize")
+  end
   local sure, perhaps = conversions(model)
   local shown = fingerprint.shown(page.dir)
-  local why = model.quantization.activation_bits == 16
+  local why = made.activation_bits == 16
     and ("it is quantized already; wane convert %s DIR --format dense makes what it stands for"):format(shown)
     or "it is quantized already, and computes with 8-bit activations: use the model it was made from"
   page.quantize = { possible = false, why = why, convert = core.json.array(sure),
                     convert_perhaps = core.json.array(perhaps) }
   state(page, "quantize", "no", ("quantized already (%s); wane convert writes it as %s%s"):format(
-    model.quantization.label, table.concat(sure, ", "),
+    made.label, table.concat(sure, ", "),
     perhaps[1] and "; where its zero points allow, as " .. table.concat(perhaps, ", ") or ""))
 end
 

@@ -2,6 +2,7 @@
 local core = require "wane.core"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
+local shape = require "wane.shape"
 
 local formats = {}
 
@@ -160,35 +161,27 @@ function formats.convert(source, dir, given)
   return write(model, dir, o, o.format)
 end
 
--- what a report may have, where it has it
+-- What is used of a report; a folder from elsewhere may hold any.
 local REPORT <const> = {
-  method = "string", plan = "string", wane = "string", device = "string", error_of = "string", made = "string",
-  error = "number", rtn_error = "number", seconds = "number", peak_bytes = "number", planned_bytes = "number",
-  fallbacks = "number", layers = "table", calibration = "table", warnings = "table", proof = "table",
+  method = "text?", made = "text?", plan = "text?", format = "text?", seconds = "number?", peak_bytes = "count?",
+  error = "number?", rtn_error = "number?", warnings = { list = "text", maybe = true },
+  layers = { maybe = true, list = { name = "text", error = "number?", rtn_error = "number?", damp = "number?",
+                                    fallback = "text?", seconds = "number?" } },
+  calibration = { maybe = true, hash = "text?", samples = "count?", weights = "text?", answer = "number?" },
+  proof = { maybe = true, divergence = "number?", perplexity = "number?", source_perplexity = "number?",
+            notes = { list = "text", maybe = true } },
 }
-local LAYER <const> = { name = "string", error = "number", rtn_error = "number" }
 
--- whether t is a table whose fields are of these types; null is nothing
-local function is_like(t, types)
-  if type(t) ~= "table" then return false end
-  for name, kind in pairs(types) do
-    if t[name] == core.json.null then t[name] = nil end
-    if t[name] ~= nil and type(t[name]) ~= kind then return false end
-  end
-  return true
-end
-
--- What a folder's wane.json says of how its model was made; nil where there is none. Whoever made the folder wrote it.
+-- What a folder's wane.json says of how its model was made; nil where there is none.
 local function kept_report(dir)
   local path = dir .. "/wane.json"
   if core.files.kind(path) ~= "file" then return nil end
   local report = core.json.load(path)
-  local good = is_like(report, REPORT) and is_like(report.proof or {}, { notes = "table" })
-  for _, layer in ipairs(good and report.layers or {}) do good = good and is_like(layer, LAYER) end
-  for _, warning in ipairs(good and report.warnings or {}) do good = good and type(warning) == "string" end
-  if not good then
+  if type(report) == "table" then shape.without_nulls(report, core.json.null) end
+  local problem = shape.wrong(report, REPORT)
+  if problem then
     options.fail { code = "format", op = "load", path = path,
-                   message = fingerprint.shown(path) .. " is not a report of wane's; remove it" }
+                   message = ("%s is not a report of wane's: %s; remove it"):format(fingerprint.shown(path), problem) }
   end
   return report
 end

@@ -4,6 +4,7 @@
 local core = require "wane.core"
 local fingerprint = require "wane.fingerprint"
 local options = require "wane.options"
+local shape = require "wane.shape"
 
 local results = {}
 
@@ -31,50 +32,39 @@ end
 local function refuse(path, why)
   options.fail { code = "format", op = "results", path = path,
                  message = ("%s is no report of wane eval: %s; write one with wane eval DIR --out FILE"):format(
-                   fingerprint.shown(path), why) }
+                   fingerprint.shown(path), fingerprint.shown(why)) }
 end
 
--- What must be there, and of which type, for the tables and charts.
-local SHAPE = {
-  { "model", "string" }, { "summary", "table" }, { "data_sets", "table" }, { "samples", "table" },
+-- What the tables and charts take for granted; the figures that only some sets have may be absent.
+local FIGURES <const> = { mean = "number?", median = "number?", p95 = "number?" }
+local SET <const> = {
+  n = "count", correct = "count", accuracy = "share", interval = "interval", format_compliance = "share",
+  macro_f1 = "number?", f1 = "number?", balanced_accuracy = "number?", mcc = "number?", em = "number?",
+  avna = "number?", mean_absolute_difference = "number?", tp = "count?", tn = "count?", fp = "count?", fn = "count?",
+  parsed = "count?", asked = "count?", has_answer = { em = "number?", f1 = "number?", maybe = true },
+  no_answer = { accuracy = "number?", maybe = true },
 }
-local SUMMARY = {
-  { "data_sets", "table" }, { "samples", "number" }, { "correct", "number" }, { "accuracy", "number" },
-  { "interval", "table" }, { "format_compliance", "number" }, { "latency", "table" }, { "tokens", "table" },
+local PAGE <const> = {
+  model = "text", time = "text?", key = "text?", weights = "text?", bytes = "count?", bits_per_weight = "number?",
+  summary = {
+    data_sets = { list = "text" }, samples = "count", correct = "count", accuracy = "share", interval = "interval",
+    format_compliance = "share", latency = FIGURES, tokens = FIGURES, peak_memory = "count?", seconds = "number?",
+    reused = "count?", flags = { map = "count", maybe = true }, warnings = { list = "text", maybe = true },
+  },
+  data_sets = { map = SET },
+  quantization = { label = "text", maybe = true },
+  layers = { maybe = true, list = { name = "text", error = "number?", rtn_error = "number?", damp = "number?",
+                                    fallback = "text?", seconds = "number?" } },
+  hardware = { device = "text?", maybe = true },
+  samples = { list = { task = "text", id = "text", line = "whole", correct = "truth", extracted = "text?" } },
 }
-local SET = { { "n", "number" }, { "correct", "number" }, { "accuracy", "number" }, { "interval", "table" },
-              { "format_compliance", "number" } }
-local SAMPLE = { { "task", "string" }, { "id", "string" }, { "line", "number" }, { "correct", "boolean" } }
-
-local function check(path, where, value, shape)
-  if type(value) ~= "table" then refuse(path, where .. " is missing") end
-  for _, field in ipairs(shape) do
-    if type(value[field[1]]) ~= field[2] then refuse(path, ("%s has no %s"):format(where, field[1])) end
-  end
-end
-
-local function is_interval(pair) return type(pair[1]) == "number" and type(pair[2]) == "number" end
-
--- null in JSON is what is not there in Lua
-local function without_nulls(value)
-  for key, item in pairs(value) do
-    if item == core.json.null then value[key] = nil
-    elseif type(item) == "table" then without_nulls(item) end
-  end
-  return value
-end
 
 local function check_page(path, page)
-  check(path, "it", page, SHAPE)
-  check(path, "summary", page.summary, SUMMARY)
-  if not is_interval(page.summary.interval) then refuse(path, "summary has no interval") end
+  local problem = shape.wrong(page, PAGE)
+  if problem then refuse(path, problem) end
   for _, name in ipairs(page.summary.data_sets) do
-    check(path, "data_sets." .. tostring(name), page.data_sets[name], SET)
-    if not is_interval(page.data_sets[name].interval) then
-      refuse(path, ("data_sets.%s has no interval"):format(name))
-    end
+    if not page.data_sets[name] then refuse(path, ("data_sets has no %s"):format(fingerprint.shown(name))) end
   end
-  for i, sample in ipairs(page.samples) do check(path, ("sample %d"):format(i), sample, SAMPLE) end
 end
 
 --- Reads a report as a result, with what wane.compare and wane.report need.
@@ -84,14 +74,14 @@ end
 function results.read(path)
   local page = core.json.load(path)
   if type(page) ~= "table" then refuse(path, "it is not an object") end
-  without_nulls(page)
-  check_page(path, page)
+  check_page(path, shape.without_nulls(page, core.json.null))
   local s = page.summary
   return {
     name = page.model, time = page.time, key = page.key, weights = page.weights,
-    hardware = type(page.hardware) == "table" and page.hardware or nil, n = s.samples,
+    hardware = page.hardware, n = s.samples,
     correct = s.correct, accuracy = s.accuracy, interval = s.interval, format_compliance = s.format_compliance,
-    latency = s.latency, tokens = s.tokens, peak_bytes = s.peak_memory, seconds = s.seconds, warnings = s.warnings,
+    latency = s.latency, tokens = s.tokens, peak_bytes = s.peak_memory, seconds = s.seconds,
+    warnings = s.warnings or {}, reused = s.reused,
     flags = s.flags, order = s.data_sets, tasks = page.data_sets, samples = page.samples,
     quantization = page.quantization, layers = page.layers, bytes = page.bytes, bits_per_weight = page.bits_per_weight,
     settings = page.settings,

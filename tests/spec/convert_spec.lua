@@ -115,13 +115,17 @@ describe("converting", function()
     os.execute(("cp -r %s %s"):format(zeros, lie))
     core.files.write(lie .. "/wane.json", "[1")
     refused("format", "wane.json", wane.convert, lie, place(), { format = "awq" })
-    for _, text in ipairs { "7", '{"method":{}}', '{"method":5}', '{"layers":7}', '{"layers":[3]}',
-                            '{"layers":[{"error":"x"}]}', '{"warnings":[1]}', '{"proof":{"notes":1}}' } do
+    for text, wrong in pairs {
+      ["7"] = "it must be an object", ["[1]"] = "it must be an object", ['{"method":{}}'] = "method must be text",
+      ['{"layers":5}'] = "layers must be a list", ['{"layers":[{"name":"x","error":"y"}]}'] = "layers[1].error must be",
+      ['{"proof":{"notes":[1]}}'] = "proof.notes[1] must be text", ['{"warnings":{"a":"b"}}'] = "warnings must be a list",
+      ['{"calibration":{"samples":-1}}'] = "calibration.samples must be a whole number from 0",
+    } do
       core.files.write(lie .. "/wane.json", text)
-      refused("format", "is not a report of wane's; remove it", wane.convert, lie, place(), { format = "awq" })
+      refused("format", "wane.json is not a report of wane's: " .. wrong, wane.convert, lie, place(), { format = "awq" })
     end
-    core.files.write(lie .. "/wane.json", '{"method":null,"layers":null}')
-    wane.convert(lie, place(), { format = "awq" })
+    core.files.write(lie .. "/wane.json", '{"method":null,"more":[null]}')
+    assert.is_table(wane.convert(lie, place(), { format = "awq" }))
   end)
 
   it("is a command", function()

@@ -318,6 +318,16 @@ describe("a report of wane eval", function()
     ["an interval of words"] = function(p) p.summary.interval = { "a", "b" } end,
     ["a set without figures"] = function(p) p.data_sets.arc = nil end,
     ["null where a number belongs"] = function(p) p.summary.accuracy = wane.json.null end,
+    ["a share above 1"] = function(p) p.summary.accuracy = 1e308 end,
+    ["a median of words"] = function(p) p.summary.latency.median = "soon" end,
+    ["half an answer"] = function(p) p.data_sets.arc.tp = 0.5 end,
+    ["a number as its quantization"] = function(p) p.quantization = 5 end,
+    ["bytes that are text"] = function(p) p.bytes = "many" end,
+    ["layers that are none"] = function(p) p.layers = { 1 } end,
+    ["an object as its samples"] = function(p) p.samples = { a = 1 } end,
+    ["null among its samples"] = function(p) table.insert(p.samples, 1, wane.json.null) end,
+    ["a machine that is no text"] = function(p) p.hardware = { device = {} } end,
+    ["a time that is no text"] = function(p) p.time = {} end,
   } do
     it("is refused with " .. what, function()
       local p = page()
