@@ -30,12 +30,13 @@ wane_status wane_fail(wane_err *e, wane_status s, const char *format, ...)
 /* The same for a failed system call: adds strerror(errno) and the path. */
 wane_status wane_fail_io(wane_err *e, const char *what, const char *path);
 
-/* Sets fields of an error on its way up; every argument may be NULL. Returns e's status. */
+/* Sets fields of an error on its way up; each may be NULL. Returns e's status, EARG without e. */
 wane_status wane_err_at(wane_err *e, const char *op, const char *layer, const char *path);
 
 const char *wane_status_code(wane_status s); /* "oom", "io", "format", ...; static */
 
-/* Copies text into out (size bytes), control and non-UTF-8 bytes as \xNN, cut with "..."; returns out. */
+/* Copies text into out (size bytes), control and non-UTF-8 bytes as \xNN, cut with "..."; returns
+ * out. */
 const char *wane_escape(char *out, size_t size, const char *text, size_t length);
 
 #endif

@@ -9,8 +9,10 @@
 
 #include "runtime/base/error.h"
 
-/* Parses length bytes; path only names them in messages. The result is the caller's: json_decref. */
-wane_status wane_json_parse(const char *text, size_t length, const char *path, json_t **out, wane_err *e);
+/* Parses length bytes; path only names them in messages. The result is the caller's: json_decref.
+ */
+wane_status wane_json_parse(const char *text, size_t length, const char *path, json_t **out,
+                            wane_err *e);
 
 /* Reads a whole file of at most `most` bytes and parses it. */
 wane_status wane_json_load(const char *path, uint64_t most, json_t **out, wane_err *e);

@@ -24,7 +24,7 @@ typedef struct wane_context {
     int boxed;            /* device bytes that survived the last full collection, in MiB */
 } wane_context;
 
-wane_context *wane_bind_context(lua_State *L);
+wane_context *wane_bind_context(lua_State *L); /* borrowed from the state */
 /* The computing device, opened if it is not yet; raises. */
 wane_device *wane_bind_device(lua_State *L);
 wane_device *wane_bind_host(lua_State *L);

@@ -18,8 +18,8 @@ wane_tensor *wane_check_tensor(lua_State *L, int arg); /* borrowed from the box 
 /* Puts t, whose reference it takes, into the box on top of the stack; returns 1. */
 int wane_give_tensor(lua_State *L, wane_box *box, wane_tensor *t);
 
-/* The device that a name means: "cpu", "host", "cuda" or "cuda:1" of the open ones; without a name the
- * computing one. Raises. */
+/* The device that a name means: "cpu", "host", "cuda" or "cuda:1" of the open ones; without a name
+ * the computing one. Raises. */
 wane_device *wane_check_device(lua_State *L, const char *name);
 
 /* options.dtype, or otherwise; raises where it is not the name of one. */

@@ -21,7 +21,7 @@ wane_status wane_parquet_open_bytes(const void *data, size_t length, const char 
                                     wane_parquet **out, wane_err *e);
 void wane_parquet_close(wane_parquet *); /* NULL is fine */
 
-int64_t wane_parquet_rows(const wane_parquet *);
+int64_t wane_parquet_rows(const wane_parquet *); /* of the whole file, as it says */
 /* The columns of a row in their order; NULL past the last. */
 const char *wane_parquet_column(const wane_parquet *, int i, size_t *length);
 

@@ -50,6 +50,6 @@ size_t wane_thrift_list(wane_thrift *t, int type, int element);
 /* Says that a field must be a struct, whose fields then follow. */
 bool wane_thrift_struct(wane_thrift *t, int type);
 
-void wane_thrift_skip(wane_thrift *t, int type);
+void wane_thrift_skip(wane_thrift *t, int type); /* a field of any type */
 
 #endif

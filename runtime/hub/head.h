@@ -25,7 +25,7 @@ typedef struct {
     bool encoded;            /* Content-Encoding says anything but identity */
 } wane_head;
 
-void wane_head_start(wane_head *);
+void wane_head_start(wane_head *); /* nothing of an answer yet */
 
 /* One line as it came, with or without its end; a status line forgets what came before it. now:
  * seconds since 1970, for dates. False: the head is longer than it may be. */

@@ -74,6 +74,7 @@ wane_status wane_hub_fetch(wane_hub *, const char *url, size_t most, char **out,
 /* The hash and size of a file as the Hub's answer to HEAD has them; "" and -1 where it has none. */
 wane_status wane_hub_look(wane_hub *, const char *url, char hash[65], int64_t *size, wane_err *e);
 
+/* One more file to have. ENETWORK: what a Hub listed of it is no hash, or no size that can be. */
 wane_status wane_hub_add(wane_hub *, const wane_hub_file *, wane_err *e);
 /* Works for about that long. After a failure every later call gives the same one. */
 wane_status wane_hub_step(wane_hub *, double seconds, wane_hub_progress *out, wane_err *e);

@@ -31,7 +31,8 @@ wane_status wane_cache_append(wane_cache *, wane_leaf *, int32_t id, int64_t *ro
 
 /* Rows for up to `count` more tokens at the end, whose ids are not known yet; *rows: how many there
  * are pages for. Before anything else is done with the leaf but asking for its spans, settle. */
-wane_status wane_cache_reserve(wane_cache *, wane_leaf *, int64_t count, int64_t *rows, wane_err *e);
+wane_status wane_cache_reserve(wane_cache *, wane_leaf *, int64_t count, int64_t *rows,
+                               wane_err *e);
 /* ids [count] is all of the sequence: what was reserved and is none of it is free again. */
 void wane_cache_settle(wane_cache *, wane_leaf *, const int32_t *ids, int64_t count);
 

@@ -1,10 +1,10 @@
 /* decode.h - texts that each grow by a token a step, many steps without the host.
  *
- * What changes from step to step lies on the device and is moved on there (advance, in kernels.h), so
- * a step is the same slots with the same arguments each time: it is recorded once and replayed. The
- * host writes down what the steps need, among it the pool rows of tokens to come, and reads what was
- * found once they are all done. A step computes exactly the texts there are; one that has ended
- * stands still until the others have ended too. */
+ * What changes from step to step lies on the device and is moved on there (advance, in kernels.h),
+ * so a step is the same slots with the same arguments each time: it is recorded once and replayed.
+ * The host writes down what the steps need, among it the pool rows of tokens to come, and reads
+ * what was found once they are all done. A step computes exactly the texts there are; one that has
+ * ended stands still until the others have ended too. */
 #ifndef WANE_DECODE_H
 #define WANE_DECODE_H
 

@@ -134,8 +134,8 @@ wane_status wane_checkpoint_survey_finite(const wane_checkpoint *, const wane_de
 wane_status wane_model_load(wane_model *, wane_err *e); /* everything onto the device; once */
 void wane_model_unload(wane_model *);
 uint64_t wane_model_bytes(const wane_model *); /* what load takes on the device */
-/* Layer i on the device, one reference: the loaded one, or read now. Then the next one's weights are
- * read while the caller computes. */
+/* Layer i on the device, one reference: the loaded one, or read now. Then the next one's weights
+ * are read while the caller computes. */
 wane_status wane_model_layer(wane_model *, int i, wane_layer **out, wane_err *e);
 
 /* A tensor of the model by its name in the checkpoint, on the device, one reference: the loaded

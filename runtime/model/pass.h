@@ -2,8 +2,9 @@
  * next pass. Logits, scores, divergences and generation are all loops over it.
  *
  * A pass owns device memory for at most `rows` rows at once and, for each layer, pools of keys and
- * values of `pool_rows` rows, of the device's activation type. Which pool row a token takes and what it sees is the caller's: see
- * wane_run in kernels.h. All of it is allocated by wane_pass_new, nothing later. */
+ * values of `pool_rows` rows, of the device's activation type. Which pool row a token takes and
+ * what it sees is the caller's: see wane_run in kernels.h. All of it is allocated by wane_pass_new,
+ * nothing later. */
 #ifndef WANE_PASS_H
 #define WANE_PASS_H
 
@@ -33,8 +34,8 @@ wane_status wane_pass_new(wane_model *, int64_t rows, int64_t pool_rows, int max
                           int max_spans, wane_pass **out, wane_err *e);
 void wane_pass_free(wane_pass *); /* NULL is fine */
 
-/* Larger pools; the rows that were there keep what they hold. EOOM: the pass works on as it was, though some layers may
- * have the larger pools already. */
+/* Larger pools; the rows that were there keep what they hold. EOOM: the pass works on as it was,
+ * though some layers may have the larger pools already. */
 wane_status wane_pass_grow(wane_pass *, int64_t pool_rows, wane_err *e);
 
 /* Host arrays: ids, position and row have n entries (n at most rows); runs cover all n rows in

@@ -11,8 +11,9 @@ wane_status wane_layer_begin(const wane_layer *, wane_layer **out, wane_err *e);
  * calibration pass through it gives the head's input. On the model's device. */
 wane_status wane_layer_final(wane_model *, wane_layer **out, wane_err *e);
 
-/* source's embedding, final norm, head, config and tokenizer with these layers [config->layers] and,
- * where it is not NULL, this head, of which it keeps a copy; layers are on the host and retained. */
+/* source's embedding, final norm, head, config and tokenizer with these layers [config->layers]
+ * and, where it is not NULL, this head, of which it keeps a copy; layers are on the host and
+ * retained. */
 wane_status wane_model_keep(wane_model *source, wane_layer *const *layers, int count,
                             wane_quantized *head, wane_model **out, wane_err *e);
 

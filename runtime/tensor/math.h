@@ -26,9 +26,10 @@ typedef enum { WANE_TOTAL, WANE_MEAN, WANE_LEAST, WANE_MOST, WANE_NORM } wane_su
 /* One number of all elements. Mean, least and most of nothing are EARG. */
 wane_status wane_tensor_summary(wane_tensor *t, wane_summary, double *out, wane_err *e);
 /* Along a dimension (0-based), which stays, with size 1. */
-wane_status wane_tensor_reduce(wane_tensor *t, int dim, wane_summary, wane_tensor **out, wane_err *e);
-/* 0-based places of the largest elements along a dimension, which stays with size 1: I32; the lowest
- * of equals, -1 for NaN. dim -1: over all elements, shape (). */
+wane_status wane_tensor_reduce(wane_tensor *t, int dim, wane_summary, wane_tensor **out,
+                               wane_err *e);
+/* 0-based places of the largest elements along a dimension, which stays with size 1: I32; the
+ * lowest of equals, -1 for NaN. dim -1: over all elements, shape (). */
 wane_status wane_tensor_argmax(wane_tensor *t, int dim, wane_tensor **out, wane_err *e);
 
 /* Same dtype, shape and bits, wherever they lie. */
@@ -47,12 +48,13 @@ wane_status wane_tensor_range(wane_device *, wane_dtype, double first, double st
 
 typedef struct {
     uint64_t seed;
-    bool normal;            /* else uniform */
-    double centre, spread;  /* mean and deviation; or the least, and the distance to the bound above */
+    bool normal; /* else uniform */
+    double centre,
+        spread; /* mean and deviation; or the least, and the distance to the bound above */
 } wane_random;
 
 /* The same numbers for the same seed and shape, on any device. */
-wane_status wane_tensor_random(wane_device *, wane_dtype, int rank, const int64_t *shape, wane_random,
-                               wane_tensor **out, wane_err *e);
+wane_status wane_tensor_random(wane_device *, wane_dtype, int rank, const int64_t *shape,
+                               wane_random, wane_tensor **out, wane_err *e);
 
 #endif

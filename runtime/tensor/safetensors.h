@@ -11,7 +11,7 @@
 typedef struct {
     char *name;
     char dtype_name[24]; /* as the file spells it: "BF16", "F8_E4M3" */
-    bool supported;     /* dtype is one of wane's */
+    bool supported;      /* dtype is one of wane's */
     wane_dtype dtype;
     int rank;
     int64_t shape[WANE_RANK];
@@ -30,19 +30,21 @@ typedef struct wane_safetensors {
 
 wane_status wane_safetensors_open(const char *path, wane_safetensors **out, wane_err *e);
 void wane_safetensors_close(wane_safetensors *); /* NULL is fine */
-const wane_entry *wane_safetensors_find(const wane_safetensors *, const char *name); /* NULL if absent */
+const wane_entry *wane_safetensors_find(const wane_safetensors *,
+                                        const char *name); /* NULL if absent */
 
-const char *wane_safetensors_dtype(wane_dtype); /* as the format spells it: "BF16" */
+const char *wane_safetensors_dtype(wane_dtype);  /* as the format spells it: "BF16" */
 bool wane_safetensors_name_ok(const char *name); /* 1..1024 bytes of UTF-8, no control characters */
 
 /* Bytes begin .. begin+bytes-1 of an entry's data. A file that changed since open is EFORMAT. */
-wane_status wane_safetensors_read(const wane_safetensors *, const wane_entry *, uint64_t begin, uint64_t bytes,
-                                  void *out, wane_err *e);
+wane_status wane_safetensors_read(const wane_safetensors *, const wane_entry *, uint64_t begin,
+                                  uint64_t bytes, void *out, wane_err *e);
 /* Lets the disk begin to read a tensor that will soon be wanted; a hint, which says nothing. */
 void wane_safetensors_foresee(const wane_safetensors *, const wane_entry *);
-/* The whole tensor onto a device (EUNSUPPORTED where its dtype is none of wane's), through a small staging buffer where the device is not the host. */
-wane_status wane_safetensors_load(const wane_safetensors *, const wane_entry *, wane_device *, wane_tensor **out,
-                                  wane_err *e);
+/* The whole tensor onto a device (EUNSUPPORTED where its dtype is none of wane's), through a small
+ * staging buffer where the device is not the host. */
+wane_status wane_safetensors_load(const wane_safetensors *, const wane_entry *, wane_device *,
+                                  wane_tensor **out, wane_err *e);
 
 /* One tensor to be written: from memory on any device. */
 typedef struct {
@@ -50,9 +52,9 @@ typedef struct {
     const wane_tensor *tensor; /* contiguous */
 } wane_named;
 
-/* Header metadata {"format":"pt"} and what is given (key, value, ..., NULL; may be NULL), aligned to 8,
- * tensors by falling element size, then name; to a temporary name, synced, renamed, and opened again
- * before the rename. */
+/* Header metadata {"format":"pt"} and what is given (key, value, ..., NULL; may be NULL), aligned
+ * to 8, tensors by falling element size, then name; to a temporary name, synced, renamed, and
+ * opened again before the rename. */
 wane_status wane_safetensors_write(const char *path, const wane_named *tensors, size_t count,
                                    const char *const *metadata, wane_err *e);
 

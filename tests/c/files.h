@@ -11,7 +11,8 @@ void test_folder_remove(char *folder);
 /* folder "/" name in one of eight static buffers, used in turn. */
 const char *test_path(const char *folder, const char *name);
 
-void test_write(const char *path, const void *data, size_t bytes); /* fails the test where it cannot */
-int test_count(const char *folder);                                /* entries in it, but . and .. */
+void test_write(const char *path, const void *data,
+                size_t bytes);      /* fails the test where it cannot */
+int test_count(const char *folder); /* entries in it, but . and .. */
 
 #endif

@@ -1,4 +1,5 @@
-/* test.h - what every C test includes; a group is one function that returns how many tests failed. */
+/* test.h - what every C test includes; a group is one function that returns how many tests failed.
+ */
 #ifndef WANE_TEST_H
 #define WANE_TEST_H
 
