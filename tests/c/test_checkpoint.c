@@ -9,6 +9,7 @@
 
 #include "runtime/base/files.h"
 #include "runtime/model/checkpoint.h"
+#include "tests/c/faults.h"
 #include "tests/c/files.h"
 
 static int setup(void **state)
@@ -311,6 +312,63 @@ static void get_insists(void **state)
     wane_device_release(d);
 }
 
+/* What was read ahead is what the file holds; what was not asked for, or cannot be read any more,
+ * is not there; a host with little room reads nothing ahead. */
+static void reads_ahead(void **state)
+{
+    const char *folder = *state;
+    wane_device *d = test_far_device(UINT64_MAX), *host, *small;
+    wane_checkpoint *c;
+    wane_ahead *ahead, *poor;
+    wane_err e;
+    char *bytes = NULL, *file = NULL;
+    size_t length;
+    assert_int_equal(wane_device_open("host", UINT64_MAX, &host, &e), WANE_OK);
+    assert_int_equal(wane_device_open("host", 8 << 20, &small, &e), WANE_OK);
+    const char *copied[] = {"config.json", "model.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        const char *from = test_path(test_tree("examples/models/lune-1m"), copied[i]);
+        assert_int_equal(wane_file_read_all(from, 64 << 20, &file, &length, &e), WANE_OK);
+        test_write(test_path(folder, copied[i]), file, length);
+        free(file);
+    }
+    assert_int_equal(wane_checkpoint_open(folder, &c, &e), WANE_OK);
+    assert_int_equal(wane_ahead_new(d, host, &ahead, &e), WANE_OK);
+    assert_int_equal(wane_ahead_new(d, small, &poor, &e), WANE_OK);
+    wane_wanted list[64];
+    size_t count = c->count < 64 ? c->count : 64;
+    for (size_t i = 0; i < count; i++)
+        list[i] = (wane_wanted){c->tensor[i].shard, c->tensor[i].entry};
+    for (int round = 0; round < 2; round++) {
+        size_t first = round ? 0 : 1; /* the second list needs a larger buffer */
+        assert_int_equal(wane_ahead_begin(ahead, list + first, count - 1, &e), WANE_OK);
+        assert_null(wane_ahead_find(ahead, list[round ? count - 1 : 0].entry));
+        for (size_t i = first; i < first + count - 1; i++) {
+            uint64_t size = list[i].entry->end - list[i].entry->begin;
+            bytes = malloc(size);
+            assert_non_null(bytes);
+            assert_int_equal(wane_safetensors_read(list[i].file, list[i].entry, 0, size, bytes, &e),
+                             WANE_OK);
+            const void *found = wane_ahead_find(ahead, list[i].entry);
+            assert_non_null(found);
+            assert_memory_equal(found, bytes, size);
+            free(bytes);
+        }
+    }
+    assert_int_equal(wane_ahead_begin(poor, list, count, &e), WANE_OK);
+    assert_null(wane_ahead_find(poor, list[0].entry));
+    assert_int_equal(truncate(test_path(folder, "model.safetensors"), 5000), 0);
+    assert_int_equal(wane_ahead_begin(ahead, list, count, &e), WANE_OK);
+    assert_null(wane_ahead_find(ahead, list[0].entry));
+    wane_ahead_free(ahead);
+    wane_ahead_free(poor);
+    wane_checkpoint_release(c);
+    assert_int_equal(host->live, host->scratch);
+    wane_device_release(small);
+    wane_device_release(host);
+    wane_device_release(d);
+}
+
 int test_checkpoint(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +379,7 @@ int test_checkpoint(void)
         cmocka_unit_test_setup_teardown(links, setup, teardown),
         cmocka_unit_test_setup_teardown(not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(get_insists, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_ahead, setup, teardown),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
 }
