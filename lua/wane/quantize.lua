@@ -74,6 +74,7 @@ local closing = {
   __close = function(run)
     if run.pass then run.pass:close() end
     if run.early then run.early:close() end
+    core.quant.rest(run.model)
   end,
 }
 

@@ -63,6 +63,14 @@ static int l_layer(lua_State *L)
     return 1;
 }
 
+/* rest(model): one that is closed has nothing left */
+static int l_rest(lua_State *L)
+{
+    wane_model *m = wane_test(L, 1, &wane_model_type);
+    if (m) wane_model_rest(m);
+    return 0;
+}
+
 static int l_final(lua_State *L)
 {
     wane_err e;
@@ -527,6 +535,8 @@ static const wane_reg functions[] = {
      "bytes(model, plan, tokens, longest) -> the most that will be on the device while so many "
      "calibration tokens pass, in texts of at most longest; raises oom where nothing would fit"},
     {"layer", l_layer, "layer(model, i) -> layer i, from 0, on the device; raises oom, io"},
+    {"rest", l_rest,
+     "rest(model): gives back what was read ahead for a layer that nobody asked for"},
     {"final", l_final, "final(model) -> a layer that is the final norm alone; raises oom, io"},
     {"assemble", l_assemble,
      "assemble(model, layers, head) -> a model of the same folder with these layers; codes of the "

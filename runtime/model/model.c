@@ -164,14 +164,19 @@ static wane_status foresee(wane_model *m, int i, wane_err *e)
         if (!away) wane_safetensors_foresee(c->tensor[t].shard, c->tensor[t].entry);
     }
     if (!count || !away) {
-        wane_ahead_free(c->ahead);
-        c->ahead = NULL;
+        wane_model_rest(m);
     } else {
         if (!c->ahead) s = wane_ahead_new(m->device, m->host, &c->ahead, e);
         if (!s) s = wane_ahead_begin(c->ahead, list, count, e);
     }
     free(list);
     return s;
+}
+
+void wane_model_rest(wane_model *m)
+{
+    wane_ahead_free(m->checkpoint->ahead);
+    m->checkpoint->ahead = NULL;
 }
 
 static wane_status get_layer(wane_model *m, int i, wane_layer **out, wane_err *e)

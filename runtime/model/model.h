@@ -137,6 +137,7 @@ uint64_t wane_model_bytes(const wane_model *); /* what load takes on the device 
 /* Layer i on the device, one reference: the loaded one, or read now. Then the next one's weights
  * are read while the caller computes. */
 wane_status wane_model_layer(wane_model *, int i, wane_layer **out, wane_err *e);
+void wane_model_rest(wane_model *); /* gives back what was read for a layer that nobody asked for */
 
 /* A tensor of the model by its name in the checkpoint, on the device, one reference: the loaded
  * one, or read now (a whole layer is, for one of its tensors). What is kept as codes is decoded to
