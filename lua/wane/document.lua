@@ -1,6 +1,7 @@
 --- A report before it is a page: a list of blocks, written as Markdown or as one self-contained HTML file.
 -- Blocks: { kind = "heading", level, text }, { kind = "text", text, class }, { kind = "table", header, rows, align },
--- { kind = "chart", svg, caption }, { kind = "list", items }, { kind = "fold", summary, blocks }.
+-- { kind = "chart", svg, caption }, { kind = "list", items }, { kind = "fold", summary, blocks },
+-- shown in Markdown too where everywhere is set.
 -- A table's align has a letter for each column: l, r, w (text that wraps), s (a state, shown as a badge).
 local svg = require "wane.svg"
 
@@ -85,7 +86,14 @@ function markdown.table(b)
 end
 
 function markdown.chart() return nil end -- figures are in the tables
-function markdown.fold() return nil end -- details are in the HTML and the JSON
+
+-- Most details are in the HTML and the JSON alone.
+function markdown.fold(b)
+  if not b.everywhere then return nil end
+  local parts = { plain(b.summary) .. "\n" }
+  for _, block in ipairs(b.blocks) do parts[#parts + 1] = markdown[block.kind](block) end
+  return table.concat(parts, "\n")
+end
 
 function html.heading(b) return ("<h%d>%s</h%d>\n"):format(b.level, svg.escape(b.text), b.level) end
 
@@ -133,10 +141,18 @@ function html.fold(b)
   return table.concat(parts)
 end
 
---- The blocks as Markdown; charts and folded details are left to the HTML.
+--- The blocks as Markdown; charts and most folded details are left to the HTML, and so are headings of nothing else.
 function document.markdown(blocks)
-  local parts = {}
-  for _, block in ipairs(blocks) do parts[#parts + 1] = markdown[block.kind](block) end
+  local parts, below = {}, 0 -- below: the level of the heading that follows, past all where text does, 0 at the end
+  for i = #blocks, 1, -1 do
+    local block = blocks[i]
+    local level = block.kind == "heading" and block.level
+    local text = not (level and below <= level) and markdown[block.kind](block)
+    if text then
+      table.insert(parts, 1, text)
+      below = level or math.huge
+    end
+  end
   return table.concat(parts, "\n")
 end
 

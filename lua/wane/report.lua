@@ -230,15 +230,15 @@ function report.layers(title, results)
   return blocks
 end
 
---- The questions whose answer changed between right and wrong, folded.
-function report.flips(c)
+--- The questions whose answer changed between right and wrong, folded; everywhere: in Markdown too.
+function report.flips(c, everywhere)
   local rows = {}
   for i, f in ipairs(c.flips) do
     rows[i] = { f.task, tostring(f.line), tostring(f.gold), f.was or "(no box)", f.now or "(no box)" }
   end
   return { kind = "fold", summary = ("%s: %d questions lost, %d gained"):format(c.name, c.lost, c.gained),
-           blocks = { { kind = "table", header = { "set", "line", "right", "baseline said", "now" }, rows = rows,
-                        align = "lrwww" } } }
+           everywhere = everywhere, blocks = { rows[1] and { kind = "table", rows = rows, align = "lrwww",
+             header = { "set", "line", "right", "baseline said", "now" } } } }
 end
 
 local function add_all(blocks, more) return table.move(more, 1, #more, #blocks + 1, blocks) end
@@ -281,7 +281,7 @@ function report.blocks(results, o)
   end
   if next(compared) then blocks[#blocks + 1] = heading("Answers that changed") end
   for i = 1, #results do
-    if compared[i] then blocks[#blocks + 1] = report.flips(compared[i]) end
+    if compared[i] then blocks[#blocks + 1] = report.flips(compared[i], true) end
   end
   return blocks, compared
 end
