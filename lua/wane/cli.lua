@@ -1,8 +1,7 @@
 --- The command line: wane FILE, wane -e CODE, and the commands, one module each in lua/wane/commands.
--- A command is { summary, arguments, options, json, run, interrupted }: arguments are words, { name, doc, many,
--- optional } each; options is an option table, whose entries become flags; json adds --json; run takes one table of all
--- of these and gives an exit code; interrupted says what Ctrl-C left. With raw, run takes the list of arguments as it
--- is, and help is a text.
+-- A command is { summary, arguments, options, json, run }: arguments are words, { name, doc, many, optional } each;
+-- options is an option table, whose entries become flags; json adds --json; run takes one table of all of these and
+-- gives an exit code. With raw, run takes the list of arguments as it is, and help is a text.
 local core = require "wane.core"
 local failure = require "wane.failure"
 local modules = require "wane.modules"
@@ -28,14 +27,7 @@ Exit codes: 0 done, 1 an error in a recipe, 2 usage, 3 input refused, 4 out of m
 
 local function usage_error(message) options.fail { code = "usage", message = message } end
 
--- What to know of a command that was interrupted: whether it goes on, or begins again.
-local function after_interrupt(name)
-  local command = name and package.loaded["wane.commands." .. name]
-  return command and command.interrupted and "; " .. command.interrupted or ""
-end
-
--- Runs f(...) and tells on stderr what went wrong; gives the exit code. f's first argument is a command's name where f
--- is run_command.
+-- Runs f(...) and tells on stderr what went wrong; gives the exit code.
 local function protect(terse, f, ...)
   local ok, value = xpcall(f, core.traceback, ...)
   if ok then
@@ -46,8 +38,7 @@ local function protect(terse, f, ...)
     print(value.message)
     return 0
   end
-  local more = getmetatable(value) == core.error and value.code == "interrupted" and after_interrupt(...) or ""
-  io.stderr:write("wane: ", failure.text(value, terse), more, "\n")
+  io.stderr:write("wane: ", failure.text(value, terse), "\n")
   return core.exit_code(value)
 end
 

@@ -108,12 +108,7 @@ local function run_cell(o, cell, key)
   local began = core.clock()
   local ok, result = xpcall(cell.plan and run_method or run_baseline, core.traceback, o, cell)
   -- neither is the cell's: what is finished is kept, and the same command goes on from there
-  if not ok and getmetatable(result) == core.error and STOPS[result.code] then
-    if result.code == "interrupted" then
-      result.message = "interrupted; finished cells are kept, and the same command goes on"
-    end
-    error(result, 0)
-  end
+  if not ok and getmetatable(result) == core.error and STOPS[result.code] then error(result, 0) end
   outcome.seconds = core.clock() - began
   if ok then
     succeeded(outcome, result)

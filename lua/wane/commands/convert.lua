@@ -19,7 +19,6 @@ return {
                 { name = "dst", doc = "folder to write; must not be there yet" } },
   options = formats.convert_spec,
   json = true,
-  interrupted = "nothing was written, and the same command begins again",
   run = function(o)
     local wane = require "wane"
     local told = formats.convert(o.src, o.dst, { format = o.format, dtype = o.dtype, round_scales = o.round_scales,

@@ -32,7 +32,6 @@ return {
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
   json = true,
-  interrupted = "with --samples FILE the same command goes on after the sets that were finished",
   run = function(o)
     local wane = require "wane"
     for _, file in pairs { o.out, o.samples } do wane.paths.check_writable(file) end

@@ -14,7 +14,6 @@ return {
   arguments = { { name = "model", doc = "ORG/NAME, or ORG/NAME@REVISION: a branch, a tag or a commit" } },
   options = spec,
   json = true,
-  interrupted = "what came is kept, and the same command goes on from there",
   run = function(o)
     local given = {}
     for _, entry in ipairs(spec) do given[entry.name] = o[entry.name] end

@@ -64,7 +64,6 @@ return {
     { name = "memory", kind = "bytes", doc = "most that may lie on the device at once" },
   },
   json = true,
-  interrupted = "nothing was written, and the same command begins again",
   run = function(o)
     local wane = require "wane"
     local plan = plan_of(o)
