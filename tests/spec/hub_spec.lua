@@ -418,7 +418,7 @@ describe("wane.load", function()
 
   it("asks nobody about what is a path", function()
     local name = scenario "ok"
-    for _, text in ipairs { "./x", "/x/y", "a/b/c", "x", "examples/nothing", "lune/lune-1m/", "../x", "~/x" } do
+    for _, text in ipairs { "./x", "/x/y", "a/b/c", "x", "examples/nothing", "lune/lune-1m/", "../no such", "~/x" } do
       local done = load(text, "HF_HUB_OFFLINE=0 HF_ENDPOINT=" .. endpoint(name))
       assert.is_truthy(done.out:find("^false\tio\t.*there is no such folder"), done.out .. done.err)
     end
