@@ -6,8 +6,8 @@
 Every OUT/MODEL_FORMAT is loaded by Hugging Face Transformers, with compressed-tensors, or gptqmodel and optimum, beside
 it; HQQ's by the hqq library's own layers, as Transformers 5 does not read them. Last logits of each question and greedy
 answers are compared with wane's (OUT/MODEL_FORMAT.json). An answer is the same where each of its tokens, and its end, is
-the likeliest after those before it, which one pass over question and answer shows; --generate decodes token by token
-instead, which is slow on a CPU. One JSON line for each folder; exit 1 where a relative error is 2e-2 or more. W8A8 may have 6e-2: activations rounded to int8 turn any difference into steps of 1/127, so that the same
+the likeliest after those before it, which one pass over question and answer shows; tied where others are as likely (bf16
+has few numbers), so that greedy decoding may take either. --generate decodes token by token instead. One JSON line for each folder; exit 1 where a relative error is 2e-2 or more. W8A8 may have 6e-2: activations rounded to int8 turn any difference into steps of 1/127, so that the same
 computation by PyTorch in float32 and in float64 differs by 2.7e-2, and compressed-tensors divides by 127.5 besides."""
 import argparse
 import glob
@@ -81,13 +81,18 @@ def decodes(model, ids, answer, ends):
 
 
 def follows(logits, answer, ends):
-    """Whether greedy decoding gives the answer, by the logits after the question and after each of its tokens; and how far
-    below the likeliest token the answer's comes where it does not, as a part of that one's logit (bf16 rounds by .002)."""
+    """Whether greedy decoding gives the answer, by the logits after the question and after each of its tokens: "same",
+    "tied" or "other"; and how far the answer's token lies below the likeliest, as a part of that one's logit."""
     steps = [[token] for token in answer] + ([sorted(ends)] if len(answer) < MOST else [])
+    verdict = "same"
     for step, tokens in zip(logits, steps):
-        if int(step.argmax()) not in tokens:
-            return False, float((step.max() - step[tokens].max()) / step.max().abs())
-    return True, 0.0
+        if int(step.argmax()) in tokens:
+            continue
+        gap = float((step.max() - step[tokens].max()) / step.max().abs())
+        if gap > 0:
+            return "other", gap
+        verdict = "tied"
+    return verdict, 0.0
 
 
 @torch.no_grad()
@@ -95,7 +100,7 @@ def compare(model, page, device, generate):
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
     difference = size = 0.0
-    same, gap = 0, 0.0
+    told, gap = {"same": 0, "tied": 0, "other": 0}, 0.0
     for q in page["questions"]:
         answer = until_end(q["answer"], ends)
         ids = torch.tensor([q["ids"] + answer], device=device)
@@ -104,11 +109,12 @@ def compare(model, page, device, generate):
         difference += float((mine - logits[0]).square().sum())
         size += float(mine.square().sum())
         if generate:
-            same += decodes(model, ids[:, :len(q["ids"])], answer, ends)
+            verdict, short = "same" if decodes(model, ids[:, :len(q["ids"])], answer, ends) else "other", 0.0
         else:
-            fine, short = follows(logits, answer, ends)
-            same, gap = same + fine, max(gap, short)
-    return (difference / size) ** 0.5, same, gap, len(page["questions"])
+            verdict, short = follows(logits, answer, ends)
+        told[verdict] += 1
+        gap = max(gap, short)
+    return (difference / size) ** 0.5, {**told, "gap": gap, "questions": len(page["questions"])}
 
 
 def main():
@@ -133,9 +139,9 @@ def main():
         began = time.time()
         try:
             model, beside = load(folder, getattr(torch, o.dtype), device)
-            error, same, gap, n = compare(model, page, device, o.generate)
+            error, told = compare(model, page, device, o.generate)
             layer = type(model.model.layers[0].mlp.down_proj).__name__
-            line.update(loader=f"{beside} {versions[beside]}", layer=layer, error=error, same=same, gap=gap, questions=n)
+            line.update(loader=f"{beside} {versions[beside]}", layer=layer, error=error, **told)
             bad += not error < (ROUNDED if page["label"].endswith("a8") else LIMIT)
             del model
         except Exception as e:  # what a loader cannot do is a result, too

@@ -67,6 +67,7 @@ describe("a checkpoint that another program wrote", function()
                                                                   round_scales = true })
         if named[format] ~= "perhaps" then assert.equal(named[format] == "sure", ok, out .. ": " .. tostring(err)) end
         if ok then
+          assert.is_nil(core.files.kind(out .. "/quantize_config.json"), "GPTQModel's second config is of what it was")
           local back <close> = wane.load(out)
           local meant = model:tensor(MATRICES[1])
           assert.is_true((back:tensor(MATRICES[1]) - meant):norm() <= 0.001 * meant:norm(), out)
