@@ -3,7 +3,8 @@
  * Between two launches of a recorded step lie a microsecond or two in which memory rests. On sm_90 and later a recorded
  * kernel may start as soon as all blocks of the one before have started: it opens its barriers and asks for weights, which
  * nothing in a recording writes (kernels.h), and only then waits for what was queued before it. Every kernel that is
- * started by launch_after calls prior_ended before it reads or writes anything else. */
+ * started by launch_after calls prior_ended before it reads or writes anything else. All of them want the same part of a
+ * multiprocessor's memory as shared memory: it is divided anew only while nothing runs there. */
 #ifndef WANE_LAUNCH_CUH
 #define WANE_LAUNCH_CUH
 
@@ -30,6 +31,8 @@ static wane_status launch_after(wane_dev *d, void (*kernel)(P...), dim3 blocks, 
     cudaError_t e = cudaSuccess;
     if (shared > 48 * 1024)
         e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (e == cudaSuccess)
+        e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
     if (e != cudaSuccess) return cuda_status(d, e);
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;

@@ -70,7 +70,10 @@ template <> struct narrow<__half> {
 /* The codes in bits 0-3 and 16-19 of u, less 8: exact. */
 template <typename T> static __device__ __forceinline__ uint32_t code_pair(uint32_t u)
 {
-    return narrow<T>::minus((u & 0x000f000fu) | narrow<T>::code_base, narrow<T>::code_middle);
+    uint32_t mask, v; /* in a register: one instruction takes one constant */
+    asm("mov.b32 %0, 0x000f000f;" : "=r"(mask));
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(v) : "r"(u), "r"(mask), "n"(narrow<T>::code_base));
+    return narrow<T>::minus(v, narrow<T>::code_middle);
 }
 
 static __device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
