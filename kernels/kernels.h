@@ -191,8 +191,9 @@ typedef struct wane_kernels {
      * slots are noted down and not run; replay queues them all at once, on what then lies in their
      * matrices. Between record and recorded: no alloc, free, put, get, pin, sync or info, and no slot
      * that waits (inverse_factor, gptq), and nothing that writes what a recorded matmul, qmatmul or
-     * products has as w, q, gain or bias. After a failed slot, recorded must still be called. A backend
-     * that has no such thing answers UNSUPPORTED to record, and the slots are called each time. */
+     * products has as w, q, gain or bias; what writes runs, spans or the rows that spans name comes
+     * before the step's embed. After a failed slot, recorded must still be called. A backend that has
+     * no such thing answers UNSUPPORTED to record, and the slots are called each time. */
     wane_status (*record)(wane_dev *);
     wane_status (*recorded)(wane_dev *, wane_recording **out); /* out NULL on failure */
     wane_status (*replay)(wane_dev *, wane_recording *);

@@ -1,7 +1,7 @@
 /* attention.cu - attend over runs and spans. The twin of cpu/attention.c.
  *
- * Queries, keys and values of one 16-bit type go to the tensor cores: attention_few.cu where runs are short,
- * attention_many.cu where they are long. All else is here: one block a query and head; its warps share the keys, 32 at
+ * Queries, keys and values of one 16-bit type go to the tensor cores: attention_one.cu for a few runs of one token,
+ * attention_few.cu where runs are short, attention_many.cu where they are long. All else is here: one block a query and head; its warps share the keys, 32 at
  * a time: lanes first score a key each, then share the values' columns; the softmax is kept online (Milakov and
  * Gimelshein 2018, arXiv:1805.02867), in float32. */
 #include "kernels/cuda/attention.cuh"
@@ -96,6 +96,7 @@ wane_status cuda_attend(wane_dev *d, wane_mat y, wane_mat q, wane_mat keys, wane
         return WANE_EARG;
     if (!q.rows || !a->n_runs) return WANE_OK;
     if (cuda_attend_can(d, q, keys, values, a)) {
+        if (cuda_attend_one_can(d, q, a)) return cuda_attend_one(d, y, q, keys, values, a);
         int64_t rows = tiles(q.rows, a->n_runs) * (a->heads / a->kv_heads); /* of scores, of a run of usual length */
         return rows <= SHORT_ROWS ? cuda_attend_few(d, y, q, keys, values, a) : cuda_attend_many(d, y, q, keys, values, a);
     }

@@ -50,6 +50,9 @@ static __device__ __forceinline__ float exp2_fast(float x)
 /* q, keys, values of one 16-bit type, 16-byte rows, head_dim 64 or 128 */
 bool cuda_attend_can(const wane_dev *, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *);
 wane_status cuda_attend_few(wane_dev *, wane_mat y, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *);
+/* Few runs of a token each, of what cuda_attend_can takes. */
+bool cuda_attend_one_can(const wane_dev *, wane_mat q, const wane_attention *);
+wane_status cuda_attend_one(wane_dev *, wane_mat y, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *);
 wane_status cuda_attend_many(wane_dev *, wane_mat y, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *);
 
 #endif

@@ -9,8 +9,6 @@ enum { THREADS = 256 };
 static __global__ void gather_kernel(wane_mat y, wane_mat x, const int32_t *row, int64_t row_stride, bool y_wide, bool x_wide)
 {
     int64_t units = tiles(y.cols, 8), all = y.rows * units, i, unit;
-    next_may_start();
-    prior_ended();
     for (int64_t t = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; t < all; t += (int64_t)gridDim.x * blockDim.x) {
         float v[8] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
         place_of(t, units, i, unit);
@@ -31,8 +29,10 @@ static wane_status gather(wane_dev *d, wane_mat y, wane_mat x, wane_mat row)
     if (!y.rows || !y.cols) return WANE_OK;
     int64_t units = y.rows * tiles(y.cols, 8);
     int threads = units < 8192 ? 64 : THREADS; /* little: over more processors */
-    return launch_after(d, gather_kernel, blocks_for(d, units, threads), threads, 0, y, x, (const int32_t *)row.data, row.stride,
-                        by_eight(y), by_eight(x));
+    /* with this a step waits for all of the step before: what that has written, later kernels may read early */
+    gather_kernel<<<blocks_for(d, units, threads), threads, 0, d->stream>>>(y, x, (const int32_t *)row.data, row.stride, by_eight(y),
+                                                                          by_eight(x));
+    return launched(d);
 }
 
 wane_status cuda_embed(wane_dev *d, wane_mat y, wane_mat ids, wane_mat table) { return gather(d, y, table, ids); }
@@ -204,16 +204,40 @@ wane_status cuda_rope(wane_dev *d, wane_mat x, wane_mat position, wane_mat frequ
     return launched(d);
 }
 
-struct heads_wide {
-    bool q, k, v, q_gain, k_gain, turned, keys, values;
+/* Eight elements as they lie, of a matrix whose rows start at 16 bytes; the second half is used by F32. A choice of types
+ * after a load would wait for memory before the next. */
+struct raw_eight {
+    uint4 low, high;
 };
+
+static __device__ __forceinline__ raw_eight read_raw(const wane_mat &a, int64_t row, int64_t col)
+{
+    int64_t from = row * a.stride + col;
+    bool full = a.dtype == WANE_F32;
+    const uint4 *p = (const uint4 *)((const char *)a.data + from * (full ? 4 : 2));
+    raw_eight e = {p[0], make_uint4(0, 0, 0, 0)};
+    if (full) e.high = p[1];
+    return e;
+}
+
+static __device__ __forceinline__ void floats_of(float v[8], const raw_eight &e, wane_dtype t)
+{
+    const uint32_t low[4] = {e.low.x, e.low.y, e.low.z, e.low.w}, high[4] = {e.high.x, e.high.y, e.high.z, e.high.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 f = t == WANE_BF16 ? __bfloat1622float2(*(const __nv_bfloat162 *)&low[i]) : __half22float2(*(const __half2 *)&low[i]);
+        v[2 * i] = f.x, v[2 * i + 1] = f.y;
+    }
+    if (t != WANE_F32) return;
+#pragma unroll
+    for (int i = 0; i < 4; i++) v[i] = __uint_as_float(low[i]), v[i + 4] = __uint_as_float(high[i]);
+}
 
 enum { HEADS_THREADS = 128 };
 
 /* A block takes HEADS_THREADS / L heads of a token: L lanes of a warp a head of 16 L columns, eight pairs each. q's heads
- * come first, then k's, then v's. */
-template <int L>
-static __global__ void __launch_bounds__(HEADS_THREADS, 6) heads_kernel(const __grid_constant__ wane_heads h, heads_wide wide)
+ * come first, then k's, then v's. All rows start at 16 bytes. */
+template <int L> static __global__ void __launch_bounds__(HEADS_THREADS, 6) heads_kernel(const __grid_constant__ wane_heads h)
 {
     __shared__ float2 turn[TURNS_MOST];
     constexpr int HALF = L * 8, D = 2 * HALF;
@@ -223,37 +247,38 @@ static __global__ void __launch_bounds__(HEADS_THREADS, 6) heads_kernel(const __
     int col = (head - (kind == 0 ? 0 : kind == 1 ? q_heads : q_heads + k_heads)) * D + at;
     const wane_mat &x = kind == 0 ? h.q : kind == 1 ? h.k : h.v, &gain = kind == 0 ? h.q_gain : h.k_gain;
     const wane_mat &out = kind == 0 ? h.turned : kind == 1 ? h.keys : h.values;
-    bool x_wide = kind == 0 ? wide.q : kind == 1 ? wide.k : wide.v, gain_wide = kind == 0 ? wide.q_gain : wide.k_gain;
-    bool out_wide = kind == 0 ? wide.turned : kind == 1 ? wide.keys : wide.values;
+    bool scaled = kind < 2 && gain.data;
     next_may_start();
     prior_ended();
+    raw_eight low_gain = {}, high_gain = {};
+    if (scaled) low_gain = read_raw(gain, 0, at), high_gain = read_raw(gain, 0, at + HALF);
     for (int64_t token = blockIdx.x; token < h.q.rows; token += gridDim.x) {
-        float a[8] = {}, b[8] = {};
+        raw_eight low = {}, high = {};
         int64_t row = token;
-        if (kind < 3) {
-            load_eight(a, x, token, col, x_wide);
-            load_eight(b, x, token, col + HALF, x_wide);
-            if (kind) row = ((const int32_t *)h.row.data)[token * h.row.stride];
-        }
+        if (kind < 3) low = read_raw(x, token, col), high = read_raw(x, token, col + HALF);
+        if (kind == 1 || kind == 2) row = ((const int32_t *)h.row.data)[token * h.row.stride];
         put_turns(turn, (float)((const int32_t *)h.position.data)[token * h.position.stride], (const float *)h.frequency.data, HALF,
                   1.f);
+        float a[8], b[8];
+        floats_of(a, low, x.dtype);
+        floats_of(b, high, x.dtype);
         float square = squares(a) + squares(b);
 #pragma unroll
         for (int o = L / 2; o; o >>= 1) square += __shfl_xor_sync(0xffffffffu, square, o);
-        if (kind < 2 && gain.data) {
+        if (scaled) {
             float scale = rsqrtf(square / (float)D + h.eps), g[8];
-            load_eight(g, gain, 0, at, gain_wide);
+            floats_of(g, low_gain, gain.dtype);
 #pragma unroll
             for (int i = 0; i < 8; i++) a[i] *= scale * g[i];
-            load_eight(g, gain, 0, at + HALF, gain_wide);
+            floats_of(g, high_gain, gain.dtype);
 #pragma unroll
             for (int i = 0; i < 8; i++) b[i] *= scale * g[i];
         }
         __syncthreads(); /* the turns are there */
         if (kind < 2) turn_eight(a, b, turn + at);
         if (kind < 3 && row >= 0 && row < out.rows) {
-            store_eight(out, row, col, a, out_wide);
-            store_eight(out, row, col + HALF, b, out_wide);
+            store_wide(out, row * out.stride + col, a);
+            store_wide(out, row * out.stride + col + HALF, b);
         }
         __syncthreads();
     }
@@ -268,12 +293,12 @@ wane_status cuda_heads(wane_dev *d, const wane_heads *h)
         return WANE_EARG;
     if (!h->q.rows) return WANE_OK;
     int64_t half = h->frequency.cols, heads = (h->q.cols + 2 * h->k.cols) / (2 * half);
-    if (half != 32 && half != 64 && half != 128) return wane_heads_by_slots(cuda_table(), d, h);
-    heads_wide wide = {by_eight(h->q),      by_eight(h->k),      by_eight(h->v),    by_eight(h->q_gain),
-                       by_eight(h->k_gain), by_eight(h->turned), by_eight(h->keys), by_eight(h->values)};
+    bool wide = by_eight(h->q) && by_eight(h->k) && by_eight(h->v) && by_eight(h->turned) && by_eight(h->keys) &&
+                by_eight(h->values) && (!h->q_gain.data || by_eight(h->q_gain)) && (!h->k_gain.data || by_eight(h->k_gain));
+    if (!wide || (half != 32 && half != 64 && half != 128)) return wane_heads_by_slots(cuda_table(), d, h);
     dim3 blocks((unsigned)(h->q.rows < 65535 ? h->q.rows : 65535), (unsigned)tiles(heads * half / 8, HEADS_THREADS));
     auto kernel = half == 32 ? heads_kernel<4> : half == 64 ? heads_kernel<8> : heads_kernel<16>;
-    return launch_after(d, kernel, blocks, HEADS_THREADS, 0, *h, wide);
+    return launch_after(d, kernel, blocks, HEADS_THREADS, 0, *h);
 }
 
 static __global__ void store_kernel(wane_mat pool, wane_mat x, const int32_t *row, int64_t row_stride, bool pool_wide, bool x_wide)
