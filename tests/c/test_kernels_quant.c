@@ -555,6 +555,11 @@ static const products_case products_cases[] = {
     {2, 128, 1, {20, 0, 0}, true, true, false, false, true, WANE_F16, true},
     {3, 72, 2, {9, 30, 0}, false, true, false, false, false, WANE_BF16, true},
     {19, 256, 1, {40, 0, 0}, true, true, false, false, false, WANE_BF16, true},
+    {4, 1024, 2, {33, 33, 0}, true, true, false, true, true, WANE_BF16, true},
+    {3, 768, 3, {40, 17, 9}, true, true, true, false, false, WANE_BF16, true},
+    {8, 1536, 1, {600, 0, 0}, true, false, false, false, true, WANE_F16, false},
+    {6, 1280, 2, {90, 90, 0}, true, true, false, true, false, WANE_BF16, true},
+    {4, 2560, 1, {1200, 0, 0}, false, true, false, false, true, WANE_BF16, true},
 };
 
 static void row_products(target *t)
@@ -582,7 +587,9 @@ static void row_products(target *t)
         }
         for (int j = 0; j < c->parts; j++) {
             int64_t rows = c->m[j];
-            const grid_case grid = {rows, k, k % 64 ? 32 : 64, 4, 0, j == 1, false, WANE_F16};
+            const bool symmetric = i % 3 ? i % 3 == 1 : j == 1; /* all parts, none, one */
+            const int64_t group = k % 64 ? 32 : k % 512 ? 64 : 128;
+            const grid_case grid = {rows, k, group, 4, 0, symmetric, false, WANE_F16};
             double *bias = normal(t, rows, 1);
             want[j] = host_bytes(t, (size_t)(n * rows) * 8);
             p.part[j].y = put_mat(t, c->type, n, rows, 5, NULL);
