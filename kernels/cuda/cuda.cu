@@ -184,8 +184,9 @@ static void cuda_unpin(wane_dev *d, void *host)
 
 static wane_status cuda_record(wane_dev *d)
 {
-    d->recording = true;
-    return cuda_status(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal));
+    wane_status s = cuda_status(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal));
+    d->recording = !s; /* launches overlap only while it is true: launch.cuh */
+    return s;
 }
 
 static wane_status cuda_recorded(wane_dev *d, wane_recording **out)
