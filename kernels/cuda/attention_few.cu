@@ -9,7 +9,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
-enum { WARPS = 4, THREADS = WARPS * 32, ROWS = 16, SLICE = 16, KEYS = WARPS * SLICE, STAGES = 3 };
+enum { ROWS = 16, SLICE = 16, STAGES = 3 };
 enum { SPLITS_MOST = 64 }; /* parts of the keys of one run */
 
 struct few_attention {
@@ -23,16 +23,18 @@ struct few_attention {
 /* Rows of a warp's stage: keys are read 64 bytes of two rows at a time, values 32 of four, each without a bank met twice. */
 template <int D> struct places {
     static constexpr int KEY = D * 2 + 64, VALUE = D * 2 + 16, STAGE = SLICE * (KEY + VALUE);
-    static constexpr int BYTES = WARPS * STAGES * STAGE;
 };
 
 /* After the last stage, in its place. */
-template <int D> struct joined {
+template <int D, int WARPS> struct joined {
     float out[WARPS][ROWS][D + 4], most[WARPS][ROWS], sum[WARPS][ROWS], weight[ROWS][SPLITS_MOST];
     int last;
 };
 
-static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
 
 /* A warp's 16 keys from number `at` on and their values, as far as they lie below high; a group of copies in any case. */
 template <typename T, int D>
@@ -132,7 +134,8 @@ static __device__ __forceinline__ void add_slice(held<D> &o, const char *key, co
     }
 }
 
-template <int D> static __device__ __forceinline__ void put_held(joined<D> &s, held<D> &o, int warp, int g, int t)
+template <int D, int WARPS>
+static __device__ __forceinline__ void put_held(joined<D, WARPS> &s, held<D> &o, int warp, int g, int t)
 {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -154,21 +157,24 @@ struct tile_of {
     int kv, group, rows, split, active;
 };
 
-template <int D> static __device__ __forceinline__ float *partial_of(const few_attention &f, const tile_of &o, int row, int split)
+template <int D>
+static __device__ __forceinline__ float *partial_of(const few_attention &f, const tile_of &o, int row, int split)
 {
     return f.partial + (((o.query + row / o.group) * f.a.heads + o.kv * o.group + row % o.group) * f.splits + split) * (D + 2);
 }
 
-template <int D> static __device__ __forceinline__ void put_result(const few_attention &f, const tile_of &o, int row, int column, float v)
+template <int D>
+static __device__ __forceinline__ void put_result(const few_attention &f, const tile_of &o, int row, int column, float v)
 {
     int64_t at = (o.query + row / o.group) * f.y.stride + (int64_t)(o.kv * o.group + row % o.group) * D + column;
     store_float(f.y.data, at, f.y.dtype, v);
 }
 
 /* The warps' results as one: y's where there is one part of the keys, else this part's. */
-template <int D> static __device__ void join_warps(const few_attention &f, const tile_of &o, const joined<D> &s)
+template <int D, int WARPS>
+static __device__ void join_warps(const few_attention &f, const tile_of &o, const joined<D, WARPS> &s)
 {
-    for (int i = threadIdx.x; i < o.rows * D; i += THREADS) {
+    for (int i = threadIdx.x; i < o.rows * D; i += WARPS * 32) {
         int row = i / D, column = i % D;
         float top = -INFINITY, weights = 0, v = 0;
 #pragma unroll
@@ -190,7 +196,7 @@ template <int D> static __device__ void join_warps(const few_attention &f, const
 }
 
 /* All parts as one, by the block that came last. */
-template <int D> static __device__ void join_parts(const few_attention &f, const tile_of &o, joined<D> &s)
+template <int D, int WARPS> static __device__ void join_parts(const few_attention &f, const tile_of &o, joined<D, WARPS> &s)
 {
     int lane = threadIdx.x & 31;
     for (int row = threadIdx.x >> 5; row < o.rows; row += WARPS) { /* a warp a row: what each part weighs */
@@ -209,7 +215,7 @@ template <int D> static __device__ void join_parts(const few_attention &f, const
         s.weight[row][lane + 32] = high * inverse;
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < o.rows * D; i += THREADS) {
+    for (int i = threadIdx.x; i < o.rows * D; i += WARPS * 32) {
         const float *p = partial_of<D>(f, o, i / D, 0) + i % D;
         float out = 0;
 #pragma unroll 8
@@ -218,11 +224,12 @@ template <int D> static __device__ void join_parts(const few_attention &f, const
     }
 }
 
-template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __grid_constant__ few_attention f)
+template <typename T, int D, int WARPS>
+static __global__ void __launch_bounds__(WARPS * 32, 8 / WARPS) attend_few_kernel(const __grid_constant__ few_attention f)
 {
+    constexpr int KEYS = WARPS * SLICE;
     extern __shared__ uint4 few_attention_memory[];
-    joined<D> &s = *(joined<D> *)few_attention_memory;
+    joined<D, WARPS> &s = *(joined<D, WARPS> *)few_attention_memory;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     char *ring = (char *)few_attention_memory + warp * STAGES * places<D>::STAGE;
     int group = f.a.heads / f.a.kv_heads, queries = ROWS / group;
@@ -264,9 +271,9 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __g
         }
         copies_ended<0>();
         __syncthreads(); /* the rings are used for joining */
-        put_held<D>(s, h, warp, g, t);
+        put_held(s, h, warp, g, t);
         __syncthreads();
-        join_warps<D>(f, o, s);
+        join_warps(f, o, s);
         if (o.active > 1) {
             int *ticket = f.tickets + o.query * f.a.kv_heads + o.kv;
             __threadfence();
@@ -275,7 +282,7 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __g
             __syncthreads();
             if (s.last) {
                 __threadfence();
-                join_parts<D>(f, o, s);
+                join_parts(f, o, s);
                 if (!threadIdx.x) *ticket = 0;
             }
         }
@@ -283,28 +290,36 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_few_kernel(const __g
     }
 }
 
-template <typename T, int D> static wane_status launch(wane_dev *d, few_attention &f)
+template <typename T, int D, int WARPS> static wane_status launch(wane_dev *d, few_attention &f)
 {
-    static_assert(sizeof(joined<D>) <= places<D>::BYTES, "joining takes the place of the rings");
+    constexpr int BYTES = WARPS * STAGES * places<D>::STAGE;
+    static_assert(sizeof(joined<D, WARPS>) <= BYTES, "joining takes the place of the rings");
     for (int run = 0; run < f.a.n_runs; run += 65535) {
         int runs = f.a.n_runs - run < 65535 ? f.a.n_runs - run : 65535;
         f.first_run = run;
         dim3 grid((unsigned)f.splits, (unsigned)f.a.kv_heads, (unsigned)runs);
-        wane_status s = launch_after(d, attend_few_kernel<T, D>, grid, THREADS, places<D>::BYTES, f);
+        wane_status s = launch_after(d, attend_few_kernel<T, D, WARPS>, grid, WARPS * 32, BYTES, f);
         if (s) return s;
     }
     return WANE_OK;
 }
 
+/* Many runs: smaller blocks, so that more of them are on their way at once. */
+template <typename T, int D> static wane_status choose(wane_dev *d, few_attention &f, bool many)
+{
+    return many ? launch<T, D, 2>(d, f) : launch<T, D, 4>(d, f);
+}
+
 wane_status cuda_attend_few(wane_dev *d, wane_mat y, wane_mat q, wane_mat keys, wane_mat values, const wane_attention *a)
 {
     few_attention f = {y, q, keys, values, *a, (float *)d->scratch, d->tickets, 1, 0};
-    int64_t blocks = (int64_t)a->n_runs * a->kv_heads, splits = tiles((int64_t)d->processors * 2, blocks);
+    int64_t blocks = (int64_t)a->n_runs * a->kv_heads, room = (int64_t)d->processors * 2, splits = tiles(room, blocks);
     int64_t fits = (int64_t)d->scratch_bytes / (q.rows * a->heads * (a->head_dim + 2) * (int64_t)sizeof(float));
     splits = splits < fits ? splits : fits;
     splits = splits < SPLITS_MOST ? splits : (int64_t)SPLITS_MOST;
     f.splits = splits > 1 && q.rows * a->kv_heads <= CUDA_TICKETS ? (int)splits : 1;
+    bool many = blocks >= d->processors;
     if (q.dtype == WANE_BF16)
-        return a->head_dim == 64 ? launch<__nv_bfloat16, 64>(d, f) : launch<__nv_bfloat16, 128>(d, f);
-    return a->head_dim == 64 ? launch<__half, 64>(d, f) : launch<__half, 128>(d, f);
+        return a->head_dim == 64 ? choose<__nv_bfloat16, 64>(d, f, many) : choose<__nv_bfloat16, 128>(d, f, many);
+    return a->head_dim == 64 ? choose<__half, 64>(d, f, many) : choose<__half, 128>(d, f, many);
 }
