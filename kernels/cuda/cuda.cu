@@ -232,7 +232,19 @@ wane_status cuda_products(wane_dev *d, const wane_products *p)
             !(a->w.data ? valid_float(a->w) : cuda_valid_grid(&a->q, a->y.cols, true)))
             return WANE_EARG;
     }
+    if (!p->x.rows) return WANE_OK;
     if (p->x.rows <= CUDA_FEW && cuda_few_can(d, p)) return cuda_few(d, p);
+    if (cuda_tile_can(d, p)) {
+        wane_status s = cuda_tile(d, p);
+        if (s != WANE_EUNSUPPORTED) return s;
+    }
+    const wane_product *only = &p->part[0];
+    bool in_place = p->parts == 1 && p->residual.data == only->y.data && p->residual.dtype == only->y.dtype &&
+                    p->residual.stride == only->y.stride && !p->gain.data && !only->bias.data;
+    if (in_place && p->x.rows > CUDA_FEW) { /* cuBLAS adds to what is there */
+        wane_status s = only->w.data ? cuda_matmul_add(d, only->y, p->x, only->w) : cuda_qmatmul_add(d, only->y, p->x, only->q);
+        if (s != WANE_EUNSUPPORTED) return s;
+    }
     return wane_products_by_slots(cuda_table(), d, p);
 }
 

@@ -10,9 +10,14 @@ enum { CUDA_FEW = 8, CUDA_PARTS = 3 };
 bool cuda_few_can(const wane_dev *, const wane_products *);
 wane_status cuda_few(wane_dev *, const wane_products *); /* any n; meant for up to CUDA_FEW rows */
 
-/* The same for qmatmul of up to CUDA_TILE rows: qmatmul_tile.cu. UNSUPPORTED where shared memory is too small. */
-enum { CUDA_TILE = 64 };
-bool cuda_tile_can(const wane_dev *, wane_mat x, wane_qmat q);
-wane_status cuda_tile(wane_dev *, wane_mat y, wane_mat x, wane_qmat q);
+/* The same for codes and up to CUDA_TILE rows: qmatmul_tile.cu. UNSUPPORTED where the device has no place for it. */
+enum { CUDA_TILE = 128 };
+bool cuda_tile_can(const wane_dev *, const wane_products *);
+wane_status cuda_tile(wane_dev *, const wane_products *);
+
+/* y += x w^T, x of a narrow type and of many rows, y F32: matmul.cu, qmatmul.cu. UNSUPPORTED, and nothing done, for other
+ * types. */
+wane_status cuda_matmul_add(wane_dev *, wane_mat y, wane_mat x, wane_mat w);
+wane_status cuda_qmatmul_add(wane_dev *, wane_mat y, wane_mat x, wane_qmat q);
 
 #endif

@@ -14,13 +14,13 @@ static cudaDataType data_type(wane_dtype t)
     return t == WANE_F32 ? CUDA_R_32F : t == WANE_F16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
-/* cuBLAS is column-major: what it sees is y^T (m,n) = w (m,k) x^T. */
-static wane_status product(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
+/* cuBLAS is column-major: what it sees is y^T (m,n) = w (m,k) x^T, added to what is there or not. */
+static wane_status product(wane_dev *d, wane_mat y, wane_mat x, wane_mat w, bool add)
 {
-    float one = 1, none = 0;
+    float one = 1, kept = add ? 1 : 0;
     return cuda_blas_status(
         d, cublasGemmEx(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, (int)y.cols, (int)y.rows, (int)x.cols, &one, w.data,
-                        data_type(w.dtype), (int)w.stride, x.data, data_type(x.dtype), (int)x.stride, &none, y.data,
+                        data_type(w.dtype), (int)w.stride, x.data, data_type(x.dtype), (int)x.stride, &kept, y.data,
                         data_type(y.dtype), (int)y.stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
@@ -74,7 +74,7 @@ static wane_status tiled(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
             wane_mat sum = out.dtype == WANE_F32
                                ? out
                                : scratch_mat(d, (size_t)(2 * side * k) * sizeof(float), WANE_F32, n, m);
-            wane_status s = product(d, sum, left, right);
+            wane_status s = product(d, sum, left, right, false);
             if (!s && out.dtype != WANE_F32) s = cuda_convert(d, out, sum);
             if (s) return s;
         }
@@ -124,12 +124,23 @@ static wane_status few_rows(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
     return launched(d);
 }
 
+static bool fit(wane_mat y, wane_mat x, wane_mat w)
+{
+    return valid_float(y) && valid_float(x) && valid_float(w) && x.cols == w.cols && y.rows == x.rows && y.cols == w.rows &&
+           y.stride <= INT32_MAX && x.stride <= INT32_MAX && w.stride <= INT32_MAX && y.rows <= INT32_MAX &&
+           y.cols <= INT32_MAX && x.cols >= 1;
+}
+
+wane_status cuda_matmul_add(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
+{
+    if (!fit(y, x, w)) return WANE_EARG;
+    if (!y.rows || !y.cols) return WANE_OK;
+    return y.dtype == WANE_F32 && x.dtype == w.dtype ? product(d, y, x, w, true) : WANE_EUNSUPPORTED;
+}
+
 wane_status cuda_matmul(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
 {
-    if (!valid_float(y) || !valid_float(x) || !valid_float(w) || x.cols != w.cols || y.rows != x.rows ||
-        y.cols != w.rows || y.stride > INT32_MAX || x.stride > INT32_MAX || w.stride > INT32_MAX ||
-        y.rows > INT32_MAX || y.cols > INT32_MAX || x.cols < 1)
-        return WANE_EARG;
+    if (!fit(y, x, w)) return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
     if (x.rows <= CUDA_FEW) {
         wane_products one = {};
@@ -139,5 +150,5 @@ wane_status cuda_matmul(wane_dev *d, wane_mat y, wane_mat x, wane_mat w)
         one.part[0].w = w;
         return cuda_few_can(d, &one) ? cuda_few(d, &one) : few_rows(d, y, x, w);
     }
-    return direct(y.dtype, x.dtype, w.dtype) ? product(d, y, x, w) : tiled(d, y, x, w);
+    return direct(y.dtype, x.dtype, w.dtype) ? product(d, y, x, w, false) : tiled(d, y, x, w);
 }

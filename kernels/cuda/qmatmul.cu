@@ -1,7 +1,8 @@
 /* qmatmul.cu - y = x decode(q)^T from codes that stay packed. The twin of cpu/qmatmul.c.
  *
- * Codes of four bits and 16-bit x: few.cu for up to 8 rows, qmatmul_tile.cu to 64. Other few rows of x: one warp an output reads the words once and unpacks in registers; y = sum_g s_g (sum q x - z_g sum x),
- * in float32, so nothing is rounded between code and product. Many rows: tiles of w are decoded to x's type in the
+ * Codes of four bits and 16-bit x: few.cu for up to 8 rows, qmatmul_tile.cu for some more. Other few rows of x: one warp an
+ * output reads the words once and unpacks in registers; y = sum_g s_g (sum q x - z_g sum x), in float32, so nothing is
+ * rounded between code and product. Many rows: tiles of w are decoded to x's type in the
  * scratch and go through cuBLAS. act_bits 8: rows of x become int8 with one scale each, products are exact integers. */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/grid.cuh"
@@ -90,8 +91,8 @@ static wane_qmat outputs_of(wane_qmat q, int64_t first, int64_t rows)
     return q;
 }
 
-/* Half of the scratch holds the decoded tile, the other half stays for the product's own conversions. */
-static wane_status decoded(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
+/* Half of the scratch holds the decoded tile, the other half stays for the product's own conversions. add: to y. */
+static wane_status decoded(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q, bool add)
 {
     wane_dev half = *d;
     half.scratch += d->scratch_bytes / 2;
@@ -104,7 +105,7 @@ static wane_status decoded(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
         out.data = (char *)y.data + (size_t)at * wane_dtype_bytes(y.dtype);
         out.cols = m;
         wane_status s = cuda_decode(d, w, outputs_of(q, at, m));
-        if (!s) s = cuda_matmul(&half, out, x, w);
+        if (!s) s = add ? cuda_matmul_add(&half, out, x, w) : cuda_matmul(&half, out, x, w);
         if (s) {
             d->lost = d->lost || half.lost;
             return s;
@@ -214,21 +215,30 @@ static wane_status integers(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
     return launched(d);
 }
 
+wane_status cuda_qmatmul_add(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
+{
+    if (!valid_float(y) || !valid_float(x) || !cuda_valid_grid(&q, y.cols, true) || x.cols != q.k || y.rows != x.rows)
+        return WANE_EARG;
+    if (!y.rows || !y.cols) return WANE_OK;
+    bool narrow = x.dtype == WANE_BF16 || x.dtype == WANE_F16;
+    return y.dtype == WANE_F32 && narrow && !q.act_bits && x.rows > FEW ? decoded(d, y, x, q, true) : WANE_EUNSUPPORTED;
+}
+
 wane_status cuda_qmatmul(wane_dev *d, wane_mat y, wane_mat x, wane_qmat q)
 {
     if (!valid_float(y) || !valid_float(x) || !cuda_valid_grid(&q, y.cols, true) || x.cols != q.k || y.rows != x.rows)
         return WANE_EARG;
     if (!y.rows || !y.cols) return WANE_OK;
     if (q.act_bits) return integers(d, y, x, q);
-    if (x.rows > FEW) {
-        wane_status s = cuda_tile_can(d, x, q) ? cuda_tile(d, y, x, q) : WANE_EUNSUPPORTED;
-        return s == WANE_EUNSUPPORTED ? decoded(d, y, x, q) : s;
-    }
     wane_products one = {};
     one.x = x;
     one.parts = 1;
     one.part[0].y = y;
     one.part[0].q = q;
+    if (x.rows > FEW) {
+        wane_status s = cuda_tile_can(d, &one) ? cuda_tile(d, &one) : WANE_EUNSUPPORTED;
+        return s == WANE_EUNSUPPORTED ? decoded(d, y, x, q, false) : s;
+    }
     if (cuda_few_can(d, &one)) return cuda_few(d, &one);
     int per = 32 / q.bits;
     if (q.bits == 3 || q.k % per || q.group % per)

@@ -560,6 +560,12 @@ static const products_case products_cases[] = {
     {8, 1536, 1, {600, 0, 0}, true, false, false, false, true, WANE_F16, false},
     {6, 1280, 2, {90, 90, 0}, true, true, false, true, false, WANE_BF16, true},
     {4, 2560, 1, {1200, 0, 0}, false, true, false, false, true, WANE_BF16, true},
+    {20, 256, 1, {40, 0, 0}, false, false, false, false, true, WANE_F32, false},
+    {33, 1024, 3, {260, 130, 9}, true, true, true, false, false, WANE_BF16, true},
+    {64, 512, 2, {150, 150, 0}, true, true, true, true, true, WANE_BF16, true},
+    {100, 1024, 1, {264, 0, 0}, true, false, true, false, true, WANE_BF16, false},
+    {17, 1280, 2, {90, 90, 0}, true, true, false, true, false, WANE_F16, true},
+    {150, 512, 1, {70, 0, 0}, true, false, false, false, true, WANE_F16, false},
 };
 
 static void row_products(target *t)
