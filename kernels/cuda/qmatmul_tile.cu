@@ -504,9 +504,9 @@ static wane_status launch(wane_dev *d, tile_args &a)
 
 template <typename T, int SPAN, bool EXACT> static wane_status choose(wane_dev *d, tile_args &a)
 {
-    if (a.x.rows <= 16) return launch<T, SPAN, 2, 4, 2, 1, EXACT>(d, a);
-    if (a.x.rows <= 32) return launch<T, SPAN, 4, 4, 2, 1, EXACT>(d, a);
-    return launch<T, SPAN, 8, 4, 2, 1, EXACT>(d, a);
+    if (a.x.rows <= 16) return launch<T, SPAN, 2, 4, 1, 2, EXACT>(d, a);
+    if (a.x.rows <= 32) return launch<T, SPAN, 4, 4, 1, 2, EXACT>(d, a);
+    return launch<T, SPAN, 8, 4, 1, 2, EXACT>(d, a);
 }
 
 /* What x is when it meets the codes: in the room where it goes through rmsnorm first. */
